@@ -1,0 +1,127 @@
+/*
+ * What a rank knows of the place where it runs: node name, clock, who is near.
+ *
+ * Copyright (c) 2026 The LPM authors
+ * SPDX-License-Identifier: BSD-3-Clause
+ */
+#include "crcp_lpm.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "lpm_msg.h"
+
+#include "ompi/proc/proc.h"
+#include "opal/util/proc.h"
+#include "orte/util/proc_info.h"
+
+/* libmpi's origin of MPI_Wtime (ompi/mpi/c/wtime.c); all zero until its first call */
+extern struct timespec ompi_wtime_time_origin;
+
+#define NS_PER_S 1000000000LL
+/* Two clocks that disagree by less are taken for one: a job's own timing must not be smeared by a slewing wall clock. */
+#define SAME_CLOCK_NS (50 * 1000000LL)
+
+static int64_t left_monotonic, left_realtime;
+
+static int64_t now_ns(clockid_t clock)
+{
+    struct timespec ts = {0, 0};
+
+    (void)clock_gettime(clock, &ts);
+    return ts.tv_sec * NS_PER_S + ts.tv_nsec;
+}
+
+void crcp_lpm_place_leave(void)
+{
+    left_monotonic = now_ns(CLOCK_MONOTONIC);
+    left_realtime = now_ns(CLOCK_REALTIME);
+}
+
+/*
+ * CLOCK_MONOTONIC counts from each node's boot. What MPI_Wtime must show as elapsed is the wall clock's difference
+ * (never less than nothing), so the origin moves by how much the new node's clock is off.
+ */
+static void continue_wtime(void)
+{
+    int64_t elapsed = now_ns(CLOCK_REALTIME) - left_realtime;
+    int64_t jump = now_ns(CLOCK_MONOTONIC) - left_monotonic, origin;
+
+    if (0 > elapsed) {
+        elapsed = 0;
+    }
+    if (0 == ompi_wtime_time_origin.tv_sec || (0 <= jump && llabs(jump - elapsed) < SAME_CLOCK_NS)) {
+        return;
+    }
+    origin = ompi_wtime_time_origin.tv_sec * NS_PER_S + ompi_wtime_time_origin.tv_nsec + jump - elapsed;
+    ompi_wtime_time_origin.tv_sec = origin / NS_PER_S;
+    ompi_wtime_time_origin.tv_nsec = origin % NS_PER_S;
+    if (0 > ompi_wtime_time_origin.tv_nsec) {
+        ompi_wtime_time_origin.tv_nsec += NS_PER_S;
+        ompi_wtime_time_origin.tv_sec -= 1;
+    }
+    if (0 == ompi_wtime_time_origin.tv_sec) {
+        ompi_wtime_time_origin.tv_sec = -1; /* 0 means "not set yet" to libmpi; a second more elapsed does no harm */
+    }
+}
+
+void crcp_lpm_place_arrive(const char *node)
+{
+    char *name;
+
+    continue_wtime();
+    if (NULL == node || NULL == (name = strdup(node))) {
+        return;
+    }
+    /* the old strings are not freed: messages being formatted elsewhere may still point to them */
+    orte_process_info.nodename = name;
+    opal_process_info.nodename = name;
+}
+
+static void set_local(ompi_proc_t *proc, bool local)
+{
+    uint16_t flags = proc->super.proc_flags;
+
+    flags &= (uint16_t) ~(OPAL_PROC_ON_NODE | OPAL_PROC_ON_NUMA | OPAL_PROC_ON_SOCKET | OPAL_PROC_ON_L3CACHE |
+                          OPAL_PROC_ON_L2CACHE | OPAL_PROC_ON_L1CACHE | OPAL_PROC_ON_CORE | OPAL_PROC_ON_HWTHREAD |
+                          OPAL_PROC_NON_LOCAL);
+    proc->super.proc_flags = flags | (local ? OPAL_PROC_ON_NODE : OPAL_PROC_NON_LOCAL);
+}
+
+void crcp_lpm_place_peer(const opal_process_name_t *peer, bool local)
+{
+    ompi_proc_t *proc = ompi_proc_find(peer);
+
+    if (NULL != proc) {
+        set_local(proc, local);
+    }
+}
+
+static bool listed(const json_t *names, const opal_process_name_t *name)
+{
+    json_t *entry;
+    size_t i;
+    int64_t job, rank;
+
+    json_array_foreach(names, i, entry) {
+        if (0 == lpm_msg_int(entry, "job", 0, UINT32_MAX, &job) && 0 == lpm_msg_int(entry, "rank", 0, UINT32_MAX, &rank) &&
+            job == name->jobid && rank == name->vpid) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void crcp_lpm_place_peers(const json_t *local)
+{
+    size_t count = 0;
+    ompi_proc_t **procs = ompi_proc_get_allocated(&count);
+
+    for (size_t i = 0; NULL != procs && i < count; ++i) {
+        if (procs[i] != ompi_proc_local()) {
+            set_local(procs[i], listed(local, &procs[i]->super.proc_name));
+        }
+    }
+    free(procs);
+}

@@ -1,0 +1,102 @@
+/*
+ * mpirun's table of the ranks that have reported.
+ *
+ * Copyright (c) 2026 The LPM authors
+ * SPDX-License-Identifier: BSD-3-Clause
+ */
+#include "snapc_lpm.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "opal/class/opal_pointer_array.h"
+#include "orte/constants.h"
+
+static opal_pointer_array_t table;
+static size_t used;
+
+void snapc_lpm_ranks_init(void)
+{
+    OBJ_CONSTRUCT(&table, opal_pointer_array_t);
+    used = 0;
+}
+
+static void drop(size_t index)
+{
+    snapc_lpm_rank_t *rank = snapc_lpm_ranks_at(index);
+
+    free(rank->unmovable);
+    free(rank);
+    --used; /* the last one takes the free place, so the table has no holes */
+    opal_pointer_array_set_item(&table, (int)index, opal_pointer_array_get_item(&table, (int)used));
+    opal_pointer_array_set_item(&table, (int)used, NULL);
+}
+
+void snapc_lpm_ranks_finalize(void)
+{
+    while (0 < used) {
+        drop(used - 1);
+    }
+    OBJ_DESTRUCT(&table);
+}
+
+size_t snapc_lpm_ranks_count(void)
+{
+    return used;
+}
+
+snapc_lpm_rank_t *snapc_lpm_ranks_at(size_t index)
+{
+    return opal_pointer_array_get_item(&table, (int)index);
+}
+
+static size_t index_of(const orte_process_name_t *name)
+{
+    size_t i;
+
+    for (i = 0; i < used; ++i) {
+        const snapc_lpm_rank_t *rank = snapc_lpm_ranks_at(i);
+
+        if (rank->name.jobid == name->jobid && rank->name.vpid == name->vpid) {
+            break;
+        }
+    }
+    return i;
+}
+
+snapc_lpm_rank_t *snapc_lpm_ranks_find(const orte_process_name_t *name)
+{
+    size_t i = index_of(name);
+
+    return (i < used) ? snapc_lpm_ranks_at(i) : NULL;
+}
+
+int snapc_lpm_ranks_up(const orte_process_name_t *name, orte_vpid_t daemon, pid_t pid, const char *unmovable)
+{
+    snapc_lpm_rank_t *rank;
+
+    snapc_lpm_ranks_down(name);
+    if (NULL == (rank = calloc(1, sizeof(*rank)))) {
+        return ORTE_ERR_OUT_OF_RESOURCE;
+    }
+    rank->name = *name;
+    rank->daemon = daemon;
+    rank->pid = pid;
+    rank->unmovable = (NULL == unmovable) ? NULL : strdup(unmovable);
+    if (OPAL_SUCCESS != opal_pointer_array_set_item(&table, (int)used, rank)) {
+        free(rank->unmovable);
+        free(rank);
+        return ORTE_ERR_OUT_OF_RESOURCE;
+    }
+    ++used;
+    return ORTE_SUCCESS;
+}
+
+void snapc_lpm_ranks_down(const orte_process_name_t *name)
+{
+    size_t i = index_of(name);
+
+    if (i < used) {
+        drop(i);
+    }
+}
