@@ -68,15 +68,17 @@ static void continue_wtime(void)
 
 void crcp_lpm_place_arrive(const char *node)
 {
-    char *name;
+    char *orte_name = NULL, *opal_name = NULL;
 
     continue_wtime();
-    if (NULL == node || NULL == (name = strdup(node))) {
+    if (NULL == node || NULL == (orte_name = strdup(node)) || NULL == (opal_name = strdup(node))) {
+        free(orte_name);
         return;
     }
-    /* the old strings are not freed: messages being formatted elsewhere may still point to them */
-    orte_process_info.nodename = name;
-    opal_process_info.nodename = name;
+    /* The old strings are not freed: messages being formatted elsewhere may still point to them. Each layer frees
+     * its own at the end. */
+    orte_process_info.nodename = orte_name;
+    opal_process_info.nodename = opal_name;
 }
 
 static void set_local(ompi_proc_t *proc, bool local)

@@ -74,6 +74,7 @@ static int schizo_lpm_setup_child(orte_job_t *jdata, orte_proc_t *child, orte_ap
     (void)app;
     /* data of the dstore lives in segments shared with the daemon of the old node */
     opal_setenv("PMIX_MCA_gds", "hash", true, env);
+    opal_setenv("OMPI_MCA_crcp", "lpm", true, env); /* the framework takes "none" unless it is told */
     opal_setenv("OMPI_MCA_pml", "ob1", false, env);
     opal_setenv("OMPI_MCA_btl", "self,tcp", false, env);
     if (NULL == orte_process_info.jobfam_session_dir) {

@@ -401,9 +401,14 @@ static void image_step(const char *event, json_t *message)
 
 static void commit_step(const char *event)
 {
+    snapc_lpm_rank_t *rank = snapc_lpm_ranks_find(&move.name);
     json_t *map;
     int daemons;
 
+    if (NULL == rank) {
+        fail("the rank is not known any more", NULL);
+        return;
+    }
     if (0 == strcmp("source_gone", event)) {
         map = of_move("map");
         json_object_set_new(map, "onto", json_integer((json_int_t)move.target));
@@ -411,6 +416,7 @@ static void commit_step(const char *event)
         move.waiting = (0 < daemons) ? (size_t)daemons : 1;
         move.step = "mapped";
     } else if (0 == strcmp("mapped", event)) {
+        rank->daemon = move.target;
         ask_daemon(move.target, json_pack("{s:s}", "op", "target_commit"), "reattached");
     } else if (0 == strcmp("reattached", event)) {
         next();
