@@ -146,6 +146,10 @@ void snapc_lpm_source_reset(void);
 void snapc_lpm_target_command(const char *op, json_t *message);
 void snapc_lpm_target_reset(void);
 
+/** The path in a command to open, to be freed; removing it with what is in it, should the helper have left it. */
+char *snapc_lpm_image_directory(const json_t *message);
+void snapc_lpm_remove_image(char **directory);
+
 /** Read "job" and "rank". */
 int snapc_lpm_read_name(const json_t *message, orte_process_name_t *name);
 

@@ -226,17 +226,21 @@ static void finish(void)
 
 static void fail(const char *message, const char *remedy)
 {
-    const char *phase = lpm_state_name(move.state);
+    const char *phase = lpm_state_name(move.state), *code = "failed";
 
     if (LPM_STATE_IDLE == move.state || LPM_STATE_ROLLBACK == move.state) {
         return; /* already on the way back: the first cause is the one to tell */
     }
-    opal_output(0, "snapc/lpm: migration of rank %s to %s failed in %s: %s", ORTE_VPID_PRINT(move.name.vpid),
-                snapc_lpm_maps_node(move.target), phase, message);
-    move.failure = lpm_msg_error(lpm_state_committed(move.state) ? "lost" : "failed", phase, message,
-                                 lpm_state_committed(move.state)
-                                     ? "the migration was past its commit: look at the job's own messages"
-                                     : (NULL == remedy ? "the rank runs on where it was; see docs/debugging.md" : remedy));
+    SNAPC_LPM_LOG(1, "snapc/lpm: migration of rank %s to %s failed in %s: %s", ORTE_VPID_PRINT(move.name.vpid),
+                  snapc_lpm_maps_node(move.target), phase, message);
+    if (lpm_state_committed(move.state)) {
+        code = "lost";
+        remedy = "the migration was past its commit: look at the job's own messages";
+    } else if (LPM_STATE_PREPARE == move.state) {
+        code = "unmovable"; /* nothing of the job has been touched */
+    }
+    move.failure = lpm_msg_error(code, phase, message,
+                                 NULL == remedy ? "the rank runs on where it was; see docs/debugging.md" : remedy);
     if (lpm_state_committed(move.state)) {
         snapc_lpm_plan_abort(&move.name, message);
         finish();
@@ -559,7 +563,9 @@ static void rank_down(const json_t *message)
     if (LPM_STATE_IDLE != move.state && !rank->leaving) {
         fail("a rank of the job has ended", "look at the job's own messages");
     }
-    snapc_lpm_ranks_down(&name);
+    if (!rank->leaving) { /* a rank that has left stays known as such until it has ended: the job is ending */
+        snapc_lpm_ranks_down(&name);
+    }
 }
 
 static void rank_leaves(const orte_process_name_t *name)

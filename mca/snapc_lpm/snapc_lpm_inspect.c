@@ -35,7 +35,10 @@ static char *proc_link(pid_t pid, const char *what, char *text, size_t size)
     return text;
 }
 
-/* How CRIU names what a standard stream is connected to; "" for what it restores by itself (files, /dev/null). */
+/*
+ * How CRIU names what a standard stream is connected to; "" for what it restores by itself: files, /dev/null, and the
+ * pipe of stdin with what is still unread in it. (mpirun sends further input to the daemon it knew at launch.)
+ */
 static json_t *stream_key(pid_t pid, int fd)
 {
     char what[32], path[64], target[PATH_MAX], key[64];
@@ -45,7 +48,7 @@ static json_t *stream_key(pid_t pid, int fd)
     if (NULL == proc_link(pid, what, target, sizeof(target))) {
         return json_string(""); /* closed */
     }
-    if (0 == strncmp(target, "pipe:[", 6)) {
+    if (0 != fd && 0 == strncmp(target, "pipe:[", 6)) {
         return json_string(target);
     }
     snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)pid, fd);

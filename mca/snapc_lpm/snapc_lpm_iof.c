@@ -51,8 +51,8 @@ static int open_stream(const char *key, int stream, snapc_lpm_iof_t *iof)
     } else {
         return ORTE_SUCCESS; /* a file or /dev/null: restored with the process */
     }
-    iof->fds[stream] = (0 == stream) ? ends[0] : ends[1];
-    iof->parents[stream] = (0 == stream) ? ends[1] : ends[0];
+    iof->fds[stream] = ends[1];
+    iof->parents[stream] = ends[0];
     (void)fcntl(iof->parents[stream], F_SETFD, FD_CLOEXEC);
     return ORTE_SUCCESS;
 }
@@ -62,11 +62,11 @@ int snapc_lpm_iof_open(const json_t *fds, snapc_lpm_iof_t *iof)
     int rc = ORTE_SUCCESS;
 
     *iof = (snapc_lpm_iof_t){.fds = {-1, -1, -1}, .parents = {-1, -1, -1}};
-    for (int stream = 0; stream < 3 && ORTE_SUCCESS == rc; ++stream) {
+    for (int stream = STDOUT_FILENO; stream <= STDERR_FILENO && ORTE_SUCCESS == rc; ++stream) {
         const char *key = json_string_value(json_array_get(fds, (size_t)stream));
         const char *out = json_string_value(json_array_get(fds, 1));
 
-        if (NULL == key || (2 == stream && NULL != out && '\0' != out[0] && 0 == strcmp(key, out))) {
+        if (NULL == key || (STDERR_FILENO == stream && NULL != out && '\0' != out[0] && 0 == strcmp(key, out))) {
             continue; /* stderr merged into stdout: one key, one descriptor */
         }
         rc = open_stream(key, stream, iof);
@@ -79,17 +79,16 @@ int snapc_lpm_iof_open(const json_t *fds, snapc_lpm_iof_t *iof)
 
 int snapc_lpm_iof_connect(const orte_process_name_t *name, snapc_lpm_iof_t *iof)
 {
-    static const orte_iof_tag_t tags[3] = {ORTE_IOF_STDIN, ORTE_IOF_STDOUT, ORTE_IOF_STDERR};
     int rc;
 
-    for (int stream = 0; stream < 3; ++stream) {
+    for (int stream = STDOUT_FILENO; stream <= STDERR_FILENO; ++stream) {
         int fd = iof->parents[stream];
 
         if (0 > fd) {
             continue;
         }
         iof->parents[stream] = -1; /* IOF's from here on */
-        rc = (0 == stream) ? orte_iof.pull(name, tags[stream], fd) : orte_iof.push(name, tags[stream], fd);
+        rc = orte_iof.push(name, STDOUT_FILENO == stream ? ORTE_IOF_STDOUT : ORTE_IOF_STDERR, fd);
         if (ORTE_SUCCESS != rc) {
             return rc;
         }

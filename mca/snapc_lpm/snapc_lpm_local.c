@@ -7,9 +7,11 @@
 #include "snapc_lpm.h"
 
 #include <event2/listener.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "lpm_dir.h"
 #include "lpm_msg.h"
 #include "lpm_unix.h"
 
@@ -77,6 +79,25 @@ int snapc_lpm_read_name(const json_t *message, orte_process_name_t *name)
     name->jobid = (orte_jobid_t)job;
     name->vpid = (orte_vpid_t)rank;
     return ORTE_SUCCESS;
+}
+
+/* ---- image directories ---- */
+
+char *snapc_lpm_image_directory(const json_t *message)
+{
+    const char *path = lpm_msg_str(message, "dir");
+
+    return (NULL == path) ? NULL : strdup(path);
+}
+
+/* The helper removes it, unless it was killed. */
+void snapc_lpm_remove_image(char **directory)
+{
+    if (NULL != *directory && NULL == getenv("LPM_KEEP_IMAGES") && 0 != lpm_dir_remove(*directory)) {
+        opal_output(0, "snapc/lpm on %s: %s cannot be removed: %m", orte_process_info.nodename, *directory);
+    }
+    free(*directory);
+    *directory = NULL;
 }
 
 /* ---- what agents say ---- */

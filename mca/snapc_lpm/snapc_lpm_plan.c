@@ -140,11 +140,28 @@ static json_t *check_rank(const json_t *request, snapc_lpm_plan_t *plan)
     return NULL;
 }
 
+/* Ranks of jobs that are over (spawned ones may be, while the first runs on) take part in nothing any more. */
+static void drop_ended_ranks(void)
+{
+    for (size_t i = snapc_lpm_ranks_count(); 0 < i; --i) {
+        const snapc_lpm_rank_t *rank = snapc_lpm_ranks_at(i - 1);
+        orte_job_t *job = orte_get_job_data_object(rank->name.jobid);
+        orte_proc_t *proc = (NULL == job) ? NULL : opal_pointer_array_get_item(job->procs, rank->name.vpid);
+
+        if (NULL == proc || ORTE_PROC_STATE_UNTERMINATED < proc->state) {
+            orte_process_name_t name = rank->name;
+
+            snapc_lpm_ranks_down(&name);
+        }
+    }
+}
+
 static json_t *check_job(void)
 {
     orte_job_t *job;
     char text[APPEND_MAX];
 
+    drop_ended_ranks();
     if (NULL != find_job(ending, NULL)) {
         return refuse("ending", "the job is ending", "nothing to do");
     }

@@ -30,6 +30,7 @@ static orte_process_name_t rank;
 static pid_t pid;
 static json_t *process; /* as inspected */
 static crs_lpm_image_t *image;
+static char *directory; /* of the image */
 static bool detached, committed, original_ended;
 static opal_event_t *drain_timer;
 static int drain_tries;
@@ -57,6 +58,7 @@ void snapc_lpm_source_reset(void)
         opal_event_free(drain_timer);
         drain_timer = NULL;
     }
+    snapc_lpm_remove_image(&directory);
     json_decref(process);
     process = NULL;
     pid = 0;
@@ -104,6 +106,7 @@ static void do_open(json_t *message)
         report_failure("open", "lpm-helper cannot be started");
         return;
     }
+    directory = snapc_lpm_image_directory(message);
     command = json_copy(message);
     json_object_set_new(command, "op", json_string("open_source"));
     json_object_set_new(command, "pid", json_integer(pid));

@@ -26,6 +26,7 @@
 static orte_process_name_t rank;
 static json_t *process;
 static crs_lpm_image_t *image;
+static char *directory; /* of the image */
 static snapc_lpm_iof_t streams = {.fds = {-1, -1, -1}, .parents = {-1, -1, -1}};
 static int agent_fd = -1; /* our end of the rank's new socket */
 static uint64_t agent_inode;
@@ -57,6 +58,7 @@ void snapc_lpm_target_reset(void)
         (void)close(agent_fd);
         agent_fd = -1;
     }
+    snapc_lpm_remove_image(&directory);
     json_decref(inherit);
     json_decref(process);
     inherit = process = NULL;
@@ -172,6 +174,7 @@ static int start_helper(const json_t *message)
     if (NULL == image) {
         return ORTE_ERROR;
     }
+    directory = snapc_lpm_image_directory(message);
     command = json_copy((json_t *)message);
     json_object_set_new(command, "op", json_string("open_target"));
     json_object_del(command, "process");

@@ -11,12 +11,15 @@
 #include <getopt.h>
 
 #include "common.h"
+#include "obstacle.h"
 
 struct options {
     long rows, cols, iters;
     long report;       /* a line with the places of the ranks every so many iterations; 0: none */
     long pace_us;      /* time that each iteration spends in MPI progress */
     const char *brake; /* pace only as long as this file exists; NULL: always */
+    const char *obstacle;
+    long obstacle_rank;
 };
 
 struct block {
@@ -29,7 +32,8 @@ struct block {
 
 static void usage(void)
 {
-    fprintf(stderr, "usage: jacobi [--rows N] [--cols N] [--iters N] [--report K] [--pace-us U] [--brake FILE]\n");
+    fprintf(stderr, "usage: jacobi [--rows N] [--cols N] [--iters N] [--report K] [--pace-us U] [--brake FILE]\n"
+                    "              [--obstacle tcp|file:PATH --obstacle-rank R]   rank R holds what cannot move\n");
     exit(TEST_USAGE);
 }
 
@@ -37,6 +41,7 @@ static struct options parse(int argc, char **argv)
 {
     static const struct option names[] = {{"rows", 1, NULL, 'r'},   {"cols", 1, NULL, 'c'},    {"iters", 1, NULL, 'i'},
                                           {"report", 1, NULL, 'p'}, {"pace-us", 1, NULL, 'u'}, {"brake", 1, NULL, 'b'},
+                                          {"obstacle", 1, NULL, 'o'}, {"obstacle-rank", 1, NULL, 'O'},
                                           {NULL, 0, NULL, 0}};
     struct options o = {.rows = 256, .cols = 256, .iters = 1000, .report = 100};
     int c;
@@ -49,6 +54,8 @@ static struct options parse(int argc, char **argv)
         case 'p': o.report = test_number("report", optarg, 0, 1000000000); break;
         case 'u': o.pace_us = test_number("pace-us", optarg, 0, 60000000); break;
         case 'b': o.brake = optarg; break;
+        case 'o': o.obstacle = optarg; break;
+        case 'O': o.obstacle_rank = test_number("obstacle-rank", optarg, 0, 1000000); break;
         default: usage();
         }
     }
@@ -204,9 +211,12 @@ int main(int argc, char **argv)
 {
     struct options o;
     struct block b;
+    int rank;
 
     test_mpi(MPI_Init(&argc, &argv), "MPI_Init");
     o = parse(argc, argv);
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    test_obstacle(rank == o.obstacle_rank ? o.obstacle : NULL);
     block_init(&b, &o);
     print_result(&b, iterate(&b, &o));
     block_free(&b);

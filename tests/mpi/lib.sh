@@ -63,13 +63,14 @@ all_nodes() {
     "$LPM_TOP/tests/cluster/cluster" --name "$LPM_CLUSTER" hostfile | awk '{ print $1 }'
 }
 
-# Everything on a node that a job could leave: processes, files outside the common file system, mounts.
+# Everything on a node that a job could leave: processes, files outside the common file system, mounts. criu.kdat is
+# the cache of CRIU's kernel probe, which CRIU means to stay.
 node_state() {
     # shellcheck disable=SC2016
     on "$1" bash -c '
         processes=$(ps -e -o comm=)
         sort <<<"$processes" | uniq -c
-        find /tmp /run /dev/shm -xdev -printf "%y %p\n" | sort
+        find /tmp /run /dev/shm -xdev ! -path /run/criu.kdat -printf "%y %p\n" | sort
         cut -d " " -f 5,9- /proc/self/mountinfo | sort'
 }
 
@@ -282,6 +283,19 @@ expect_refused() {
     say "refused as it should be: ompi-migrate $*"
 }
 
+# expect_rolled_back PHASE REGEX ARGUMENT...: the move fails in this phase with a message that matches, exit code 1.
+expect_rolled_back() {
+    local phase=$1 text=$2
+    shift 2
+    migrate "$@"
+    [[ $MIGRATE_CODE == 1 ]] || fail "ompi-migrate $* ended with $MIGRATE_CODE, not with 1: $(<"$WORK/migrate.err")"
+    grep -E -q -i -e "^ompi-migrate: .*($text)" "$WORK/migrate.err" ||
+        fail "ompi-migrate $*: no message with /$text/ but: $(<"$WORK/migrate.err")"
+    grep -E -q -e "phase: $phase" "$WORK/migrate.err" || fail "ompi-migrate $*: not in $phase: $(<"$WORK/migrate.err")"
+    grep -E -q -e '^ +remedy: .+' "$WORK/migrate.err" || fail "ompi-migrate $*: no remedy: $(<"$WORK/migrate.err")"
+    say "failed and rolled back as it should be: ompi-migrate $*"
+}
+
 # expect_last_event EVENT [CODE]: the last line of ompi-migrate --json.
 expect_last_event() {
     # shellcheck disable=SC2016
@@ -317,12 +331,14 @@ jacobi_reference() {
     say "$1 ranks, $2 iterations without moves: $REFERENCE"
 }
 
-# jacobi_start NP ITERATIONS: a run that takes at least 20 ms per iteration until brake_off.
+# jacobi_start NP ITERATIONS [OPTION...]: a run that takes at least 20 ms per iteration until brake_off.
 jacobi_start() {
+    local np=$1 iterations=$2
+    shift 2
     brake_on
-    job_start "$1" jacobi "${JACOBI_SIZE[@]}" --iters "$2" --report 5 --pace-us 20000 --brake "$BRAKE"
+    job_start "$np" jacobi "${JACOBI_SIZE[@]}" --iters "$iterations" --report 5 --pace-us 20000 --brake "$BRAKE" "$@"
     job_await 0 '^jacobi: iteration .*ranks on:'
-    place_ranks "$1"
+    place_ranks "$np"
 }
 
 # jacobi_move RANK NODE: moves, then waits until the solver itself has gone on and says that the rank is there.
