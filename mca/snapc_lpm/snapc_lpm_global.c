@@ -43,7 +43,9 @@ typedef struct {
     const char *step; /* the event they are */
     bool frozen, received, restored;
     json_t *phases, *channels;
-    json_t *failure; /* what the tool is told after the rollback */
+    json_t *failure;       /* what the tool is told after the rollback */
+    const char *failed_in; /* name of the phase */
+    bool secondhand;       /* a broken connection between the helpers: the other end knows why */
     double began_ms, phase_began_ms, blackout_began_ms, blackout_ms;
     json_int_t image_bytes, pid;
 } move_t;
@@ -55,6 +57,7 @@ static json_t *moved_tables; /* "attach" messages for ranks that start later */
 static json_t *leavers;      /* ranks that want into MPI_Finalize while a move is on */
 
 static void enter(lpm_state_t state);
+static void tell(json_t *message);
 static void fail(const char *message, const char *remedy);
 
 /* ---- time ---- */
@@ -78,6 +81,8 @@ static void limit_expired(int fd, short events, void *arg)
         /* nothing more can be undone from here; the ranks go on when those that are missing answer */
         opal_output(0, "snapc/lpm: rollback of migration %lld still waits for \"%s\" (%zu missing)", (long long)move.id,
                     NULL == move.step ? "the nodes" : move.step, move.waiting);
+        tell(json_incref(move.failure));
+        move.tool = NULL; /* it has its answer; the job is busy until the rest has come */
         return;
     }
     snprintf(text, sizeof(text), "no end of phase %s within %d s; waiting for \"%s\" of %zu", lpm_state_name(move.state),
@@ -224,23 +229,32 @@ static void finish(void)
 
 /* ---- failure ---- */
 
-static void fail(const char *message, const char *remedy)
+static void set_failure(const char *message, const char *remedy)
 {
-    const char *phase = lpm_state_name(move.state), *code = "failed";
+    const char *code = "failed";
 
-    if (LPM_STATE_IDLE == move.state || LPM_STATE_ROLLBACK == move.state) {
-        return; /* already on the way back: the first cause is the one to tell */
-    }
-    SNAPC_LPM_LOG(1, "snapc/lpm: migration of rank %s to %s failed in %s: %s", ORTE_VPID_PRINT(move.name.vpid),
-                  snapc_lpm_maps_node(move.target), phase, message);
     if (lpm_state_committed(move.state)) {
         code = "lost";
         remedy = "the migration was past its commit: look at the job's own messages";
     } else if (LPM_STATE_PREPARE == move.state) {
         code = "unmovable"; /* nothing of the job has been touched */
     }
-    move.failure = lpm_msg_error(code, phase, message,
+    if (NULL == move.failed_in) {
+        move.failed_in = lpm_state_name(move.state);
+    }
+    json_decref(move.failure);
+    move.failure = lpm_msg_error(code, move.failed_in, message,
                                  NULL == remedy ? "the rank runs on where it was; see docs/debugging.md" : remedy);
+    SNAPC_LPM_LOG(1, "snapc/lpm: migration of rank %s to %s failed in %s: %s", ORTE_VPID_PRINT(move.name.vpid),
+                  snapc_lpm_maps_node(move.target), move.failed_in, message);
+}
+
+static void fail(const char *message, const char *remedy)
+{
+    if (LPM_STATE_IDLE == move.state || LPM_STATE_ROLLBACK == move.state) {
+        return; /* already on the way back: the first cause is the one to tell */
+    }
+    set_failure(message, remedy);
     if (lpm_state_committed(move.state)) {
         snapc_lpm_plan_abort(&move.name, message);
         finish();
@@ -610,20 +624,55 @@ static void from_rank(json_t *message)
     count_event(event, inner);
 }
 
+/* What is in the way of a process image, in the user's terms. */
+static const char *remedy_of(const json_t *message, const char *text)
+{
+    static const struct {
+        const char *sign, *remedy;
+    } known[] = {
+        {"tcp", "the program has a TCP connection of its own, which cannot move: close it first"},
+        {"unix", "the program has a UNIX socket to another process, which cannot move: close it first"},
+        {"No such file", "all files that the rank has open must be at the same path on both nodes"},
+        {"Can't open file", "all files that the rank has open must be at the same path on both nodes"},
+        {"No space left", "the image needs room in /dev/shm of both nodes"},
+    };
+
+    if (NULL != lpm_msg_str(message, "remedy")) {
+        return lpm_msg_str(message, "remedy");
+    }
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); ++i) {
+        if (NULL != strcasestr(text, known[i].sign)) {
+            return known[i].remedy;
+        }
+    }
+    return NULL;
+}
+
 static void node_failed(orte_vpid_t daemon, const json_t *message)
 {
     const char *stage = lpm_msg_str(message, "stage"), *text = lpm_msg_str(message, "message");
     const char *detail = lpm_msg_str(message, "detail"), *side = lpm_msg_str(message, "side");
+    bool transfer;
     char line[1024];
 
-    snprintf(line, sizeof(line), "%s on %s: %s%s%s", NULL == stage ? "?" : stage, snapc_lpm_maps_node(daemon),
-             NULL == text ? "failed" : text, (NULL == detail || '\0' == detail[0]) ? "" : ": ",
-             NULL == detail ? "" : detail);
-    if (LPM_STATE_ROLLBACK == move.state) { /* a helper that has failed has cleaned up behind itself */
+    stage = (NULL == stage) ? "?" : stage;
+    transfer = (0 == strcmp("send", stage) || 0 == strcmp("receive", stage));
+    snprintf(line, sizeof(line), "%s on %s: %s%s%s", stage, snapc_lpm_maps_node(daemon), NULL == text ? "failed" : text,
+             (NULL == detail || '\0' == detail[0]) ? "" : ": ", NULL == detail ? "" : detail);
+    for (char *c = line; '\0' != *c; ++c) { /* messages are one line */
+        *c = ('\n' == *c) ? ';' : *c;
+    }
+    if (LPM_STATE_ROLLBACK == move.state) {
+        if (move.secondhand && !transfer) {
+            move.secondhand = false;
+            set_failure(line, remedy_of(message, line));
+        }
+        /* a helper that has failed has cleaned up behind itself */
         count_event(NULL != side && 0 == strcmp("target", side) ? "discarded" : "thawed", (json_t *)message);
         return;
     }
-    fail(line, lpm_msg_str(message, "remedy"));
+    move.secondhand = transfer;
+    fail(line, remedy_of(message, line));
 }
 
 void snapc_lpm_global_receive(orte_vpid_t sender, json_t *message)
