@@ -10,7 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/capability.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
 #include "helper.h"
 #include "lpm_criu_rule.h"
@@ -117,8 +119,29 @@ int work_init(work_t *w, helper_t *h, struct event_base *base, const json_t *msg
     return 0;
 }
 
+/* Said before anything of the job is touched: without it CRIU fails only when the rank is to be frozen. */
+static bool privileged(void)
+{
+    static const cap_value_t needed[] = {CAP_SYS_ADMIN, CAP_SYS_PTRACE};
+    cap_t caps = cap_get_proc();
+    bool all = (NULL != caps);
+
+    for (size_t i = 0; all && i < sizeof(needed) / sizeof(needed[0]); ++i) {
+        cap_flag_value_t value = CAP_CLEAR;
+
+        all = 0 == cap_get_flag(caps, needed[i], CAP_EFFECTIVE, &value) && CAP_SET == value;
+    }
+    cap_free(caps);
+    return all;
+}
+
 int work_start_criu(work_t *w, bool sibling, const int *keep, size_t n_keep, const criu_session_ops_t *ops)
 {
+    if (!privileged()) {
+        (void) work_judge(w, "open", "user %u may not dump or restore processes (CAP_SYS_ADMIN and CAP_SYS_PTRACE are "
+                          "needed): in this version mpirun has to be started by root", (unsigned) geteuid());
+        return -1;
+    }
     w->cs = criu_session_new(w->base, w->criu, sibling, keep, n_keep, ops, w);
     if (NULL == w->cs) {
         (void) work_judge(w, "open", "cannot start CRIU as %s: %s", w->criu, strerror(errno));
