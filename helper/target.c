@@ -111,6 +111,9 @@ static void on_stuck(work_t *w)
 
 /* ---- restore ---- */
 
+/* far below what any node's memory does: 20 MB/s */
+#define RESTORE_BYTES_PER_MS 20000
+
 static void restore_when_complete(target_t *t)
 {
     criu_job_t job = {.dir_fd = util_dir_fd(t->w.dir), .log_level = t->w.log_level, .inherit = t->inherit};
@@ -130,6 +133,7 @@ static void restore_when_complete(target_t *t)
     t->state = TGT_RESTORING;
     t->w.phase = CRIU_WORKING;
     t->since = util_now_ms();
+    t->w.allowance_ms = (int64_t) (util_dir_bytes(t->w.dir) / RESTORE_BYTES_PER_MS); /* a restore only reads */
     work_watch(&t->w);
     if (0 != criu_session_restore(t->w.cs, &job)) {
         TARGET_FAIL(t, "restore", "CRIU does not take the request");

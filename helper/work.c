@@ -54,7 +54,8 @@ static void on_watchdog(evutil_socket_t fd, short what, void *arg)
 
 void work_watch(work_t *w)
 {
-    struct timeval tv = {.tv_sec = w->timeout_ms / 1000, .tv_usec = w->timeout_ms % 1000 * 1000};
+    int64_t ms = w->timeout_ms + w->allowance_ms;
+    struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
 
     w->watched_bytes = util_dir_bytes(w->dir);
     if (0 != event_add(w->watchdog, &tv)) {

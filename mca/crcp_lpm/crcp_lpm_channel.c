@@ -63,11 +63,12 @@ static void answer_refusal(const char *message, const char *remedy)
     answer(json_pack("{s:s,s:s,s:s}", "event", "refused", "message", message, "remedy", remedy));
 }
 
+/* The wall clock: begin and end of the mover's hold lie on two nodes. */
 static double ms_since(const struct timespec *start)
 {
     struct timespec now;
 
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    (void)clock_gettime(CLOCK_REALTIME, &now);
     return (double)(now.tv_sec - start->tv_sec) * 1e3 + (double)(now.tv_nsec - start->tv_nsec) / 1e6;
 }
 
@@ -111,7 +112,7 @@ static void do_hold(const json_t *command)
     if (OMPI_SUCCESS != read_mover(command) || IDLE != phase) {
         return;
     }
-    (void)clock_gettime(CLOCK_MONOTONIC, &held_since);
+    (void)clock_gettime(CLOCK_REALTIME, &held_since);
     tear_asked = false;
     phase = HELD;
     crcp_lpm_link_hold(move, &mover, is_mover);

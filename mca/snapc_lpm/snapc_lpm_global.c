@@ -417,7 +417,7 @@ static void image_step(const char *event, json_t *message)
     }
 }
 
-static void commit_step(const char *event)
+static void commit_step(const char *event, const json_t *message)
 {
     snapc_lpm_rank_t *rank = snapc_lpm_ranks_find(&move.name);
     json_t *map;
@@ -434,6 +434,10 @@ static void commit_step(const char *event)
         move.waiting = (0 < daemons) ? (size_t)daemons : 1;
         move.step = "mapped";
     } else if (0 == strcmp("mapped", event)) {
+        if (!lpm_msg_true(message, "ok")) {
+            fail("a daemon could not enter the rank's new place in its tables", NULL);
+            return;
+        }
         rank->daemon = move.target;
         ask_daemon(move.target, json_pack("{s:s}", "op", "target_commit"), "reattached");
     } else if (0 == strcmp("reattached", event)) {
@@ -470,6 +474,8 @@ static void resume_step(const char *event, json_t *message)
     const char *table = lpm_msg_str(message, "table");
 
     if (0 == strcmp("relocated", event) && NULL != table) {
+        /* The rank runs. What is left is for peers that may compute for long, which is no failure of the move. */
+        opal_event_evtimer_del(limit_timer);
         remember_table(table);
     } else if (0 == strcmp("attached", event)) {
         ask_ranks(of_move("resume"), "resumed", true);
@@ -520,7 +526,7 @@ static void step(const char *event, json_t *message)
         image_step(event, message);
         break;
     case LPM_STATE_COMMIT:
-        commit_step(event);
+        commit_step(event, message);
         break;
     case LPM_STATE_RESUME:
         resume_step(event, message);
@@ -541,6 +547,9 @@ static void count_event(const char *event, json_t *message)
             image_step(event, message); /* these may come early */
         }
         return;
+    }
+    if (0 == strcmp("mapped", event) && !lpm_msg_true(message, "ok")) {
+        move.waiting = 1; /* one is enough to fail */
     }
     if (0 < move.waiting && 0 == --move.waiting) {
         step(event, message);
@@ -630,6 +639,7 @@ static const char *remedy_of(const json_t *message, const char *text)
     static const struct {
         const char *sign, *remedy;
     } known[] = {
+        {"shares memory", "free the window first; MPI_Win_allocate needs no shared memory with --mca osc ^sm"},
         {"tcp", "the program has a TCP connection of its own, which cannot move: close it first"},
         {"unix", "the program has a UNIX socket to another process, which cannot move: close it first"},
         {"No such file", "all files that the rank has open must be at the same path on both nodes"},

@@ -80,10 +80,58 @@ static json_t *threads_of(pid_t pid)
     return tids;
 }
 
+/*
+ * May this shared mapping move? Memory that other processes of the node write would become a private copy without a
+ * word: CRIU restores a deleted file as one of the process's own. Files with a name are the file system's business,
+ * memory without one (/dev/zero, memfd) is the rank's own.
+ */
+static bool mapping_moves(const char *path)
+{
+    static const char deleted[] = " (deleted)";
+    size_t length = strlen(path);
+
+    if (0 == strncmp(path, "/dev/zero", 9) || 0 == strncmp(path, "/memfd:", 7)) {
+        return true;
+    }
+    if (length >= sizeof(deleted) && 0 == strcmp(path + length - (sizeof(deleted) - 1), deleted)) {
+        return false;
+    }
+    return 0 != strncmp(path, "/dev/", 5) && 0 != strncmp(path, "/SYSV", 5);
+}
+
+/* The first mapping that keeps the process here, static; NULL when there is none. */
+static const char *immovable_mapping(pid_t pid)
+{
+    static char text[PATH_MAX + 128];
+    char line[PATH_MAX + 128], mode[8], path[PATH_MAX];
+    const char *found = NULL;
+    FILE *maps;
+
+    snprintf(line, sizeof(line), "/proc/%d/maps", (int)pid);
+    if (NULL == (maps = fopen(line, "re"))) {
+        return "the mappings of the rank cannot be read";
+    }
+    while (NULL == found && NULL != fgets(line, sizeof(line), maps)) {
+        line[strcspn(line, "\n")] = '\0';
+        if (2 == sscanf(line, "%*s %7s %*s %*s %*s %4095[^\n]", mode, path) && 's' == mode[3] && !mapping_moves(path)) {
+            snprintf(text, sizeof(text), "the rank shares memory with its node, %s (a shared-memory window of MPI, or the "
+                     "program's own)", path);
+            found = text;
+        }
+    }
+    fclose(maps);
+    return found;
+}
+
 json_t *snapc_lpm_inspect_process(pid_t pid, const char **why)
 {
     char exe[PATH_MAX], cwd[PATH_MAX];
-    json_t *tids = threads_of(pid);
+    json_t *tids;
+
+    if (NULL != (*why = immovable_mapping(pid))) {
+        return NULL;
+    }
+    tids = threads_of(pid);
 
     if (NULL == tids || NULL == proc_link(pid, "exe", exe, sizeof(exe)) ||
         NULL == proc_link(pid, "cwd", cwd, sizeof(cwd))) {

@@ -36,7 +36,9 @@ static void receive(int status, orte_process_name_t *sender, opal_buffer_t *buff
         return;
     }
     message = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
-    SNAPC_LPM_LOG(20, "%s lpm: from %s: %s", ORTE_NAME_PRINT(ORTE_PROC_MY_NAME), ORTE_NAME_PRINT(sender), text);
+    if (NULL == json_object_get(message, "secret")) { /* a log is no place for it */
+        SNAPC_LPM_LOG(20, "%s lpm: from %s: %s", ORTE_NAME_PRINT(ORTE_PROC_MY_NAME), ORTE_NAME_PRINT(sender), text);
+    }
     free(text);
     if (NULL == message || sender->jobid != ORTE_PROC_MY_NAME->jobid) { /* only daemons speak here */
         json_decref(message);

@@ -33,7 +33,7 @@ struct block {
 static void usage(void)
 {
     fprintf(stderr, "usage: jacobi [--rows N] [--cols N] [--iters N] [--report K] [--pace-us U] [--brake FILE]\n"
-                    "              [--obstacle tcp|file:PATH --obstacle-rank R]   rank R holds what cannot move\n");
+                    "              [--obstacle tcp|file:PATH|window --obstacle-rank R]   rank R (-1: all) holds what cannot move\n");
     exit(TEST_USAGE);
 }
 
@@ -55,7 +55,7 @@ static struct options parse(int argc, char **argv)
         case 'u': o.pace_us = test_number("pace-us", optarg, 0, 60000000); break;
         case 'b': o.brake = optarg; break;
         case 'o': o.obstacle = optarg; break;
-        case 'O': o.obstacle_rank = test_number("obstacle-rank", optarg, 0, 1000000); break;
+        case 'O': o.obstacle_rank = test_number("obstacle-rank", optarg, -1, 1000000); break;
         default: usage();
         }
     }
@@ -231,7 +231,7 @@ int main(int argc, char **argv)
     init_mpi(&argc, &argv);
     o = parse(argc, argv);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-    test_obstacle(rank == o.obstacle_rank ? o.obstacle : NULL);
+    test_obstacle(rank == o.obstacle_rank || 0 > o.obstacle_rank ? o.obstacle : NULL);
     block_init(&b, &o);
     print_result(&b, iterate(&b, &o));
     block_free(&b);

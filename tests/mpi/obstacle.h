@@ -43,18 +43,32 @@ static inline void test_hold_file(const char *path)
     }
 }
 
-/** `tcp`, or `file:PATH`; NULL is none. Held until the process ends. */
+/** Collective: memory that the ranks of a node share. Freed by MPI_Finalize's end of the process. */
+static inline void test_hold_window(void)
+{
+    MPI_Comm node;
+    MPI_Win window;
+    char *memory;
+
+    test_mpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node), "MPI_Comm_split_type");
+    test_mpi(MPI_Win_allocate_shared(4096, 1, MPI_INFO_NULL, node, &memory, &window), "MPI_Win_allocate_shared");
+    memory[0] = 1;
+}
+
+/** `tcp`, `file:PATH`, or, in all ranks, `window`; NULL is none. Held until the process ends. */
 static inline void test_obstacle(const char *kind)
 {
     if (NULL == kind) {
         return;
     }
-    if (0 == strcmp("tcp", kind)) {
+    if (0 == strcmp("window", kind)) {
+        test_hold_window();
+    } else if (0 == strcmp("tcp", kind)) {
         test_hold_tcp();
     } else if (0 == strncmp("file:", kind, 5)) {
         test_hold_file(kind + 5);
     } else {
-        fprintf(stderr, "--obstacle: %s is neither tcp nor file:PATH\n", kind);
+        fprintf(stderr, "--obstacle: %s is none of tcp, file:PATH, window\n", kind);
         exit(TEST_USAGE);
     }
 }
