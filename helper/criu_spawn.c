@@ -9,67 +9,27 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/close_range.h>
 #include <linux/sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static int keep_open(int fd)
-{
-    int flags = fcntl(fd, F_GETFD);
+#include "lpm_child.h"
 
-    return 0 > flags ? -1 : fcntl(fd, F_SETFD, flags & ~FD_CLOEXEC);
-}
-
-static int only_these_descriptors(int rpc, const int *keep, size_t n_keep)
-{
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-    if (0 > null) {
-        return -1;
-    }
-    for (int i = 0; i < 3; i++) {
-        if (0 > dup2(null, i)) {
-            return -1;
-        }
-    }
-    if (0 != close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) || 0 != keep_open(rpc)) {
-        return -1;
-    }
-    for (size_t i = 0; i < n_keep; i++) {
-        if (0 != keep_open(keep[i])) {
-            return -1;
-        }
-    }
-    return 0;
-}
-
-static int default_signals(void)
-{
-    struct sigaction sa = {.sa_handler = SIG_DFL};
-    sigset_t none;
-
-    for (int sig = 1; sig < NSIG; sig++) {
-        /* fails for KILL, STOP and the C library's own: nothing to reset there */
-        (void) sigaction(sig, &sa, NULL);
-    }
-    sigemptyset(&none);
-    return sigprocmask(SIG_SETMASK, &none, NULL);
-}
+/* More descriptors than a restored rank can inherit from us. */
+#define KEEP_MAX 16
 
 /* In the new process, which shares no memory with ours: leaves errno in @p report when it cannot become CRIU. */
-static void become_criu(const char *program, const char *fd_text, int rpc, const int *keep, size_t n_keep, int report)
+static void become_criu(const char *program, const char *fd_text, const int *fds, size_t n_fds, int report)
 {
     char *const argv[] = {(char *) program, "--no-default-config", "swrk", (char *) fd_text, NULL};
     char *const envp[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", NULL};
     int err;
 
-    if (0 == only_these_descriptors(rpc, keep, n_keep) && 0 == default_signals()) {
+    if (0 == lpm_child_descriptors(fds, n_fds) && 0 == lpm_child_signals()) {
         execve(program, argv, envp);
     }
     err = errno;
@@ -81,7 +41,7 @@ static void become_criu(const char *program, const char *fd_text, int rpc, const
 
 int criu_spawn(const char *program, bool sibling, const int *keep, size_t n_keep, criu_process_t *out)
 {
-    int sv[2], report[2], pidfd = -1, err = 0;
+    int sv[2], report[2], fds[KEEP_MAX + 1], pidfd = -1, err = 0;
     char fd_text[16];
     long pid;
     /* VFORK: we go on when the program is loaded, so its failure to load is known here and now. */
@@ -91,6 +51,10 @@ int criu_spawn(const char *program, bool sibling, const int *keep, size_t n_keep
         .exit_signal = sibling ? 0 : SIGCHLD, /* a sibling inherits ours */
     };
 
+    if (KEEP_MAX < n_keep) {
+        errno = EINVAL;
+        return -1;
+    }
     if (0 != socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv)) {
         return -1;
     }
@@ -99,9 +63,13 @@ int criu_spawn(const char *program, bool sibling, const int *keep, size_t n_keep
         goto err_close_sockets;
     }
     snprintf(fd_text, sizeof(fd_text), "%d", sv[1]);
+    fds[0] = sv[1];
+    for (size_t i = 0; i < n_keep; i++) {
+        fds[i + 1] = keep[i];
+    }
     pid = syscall(SYS_clone3, &args, sizeof(args));
     if (0 == pid) {
-        become_criu(program, fd_text, sv[1], keep, n_keep, report[1]);
+        become_criu(program, fd_text, fds, n_keep + 1, report[1]);
     }
     if (0 > pid) {
         err = errno;

@@ -9,15 +9,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/close_range.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "lpm_child.h"
 #include "lpm_conn.h"
 #include "lpm_msg.h"
 #include "opal/util/output.h"
@@ -31,54 +30,18 @@ struct crs_lpm_image {
 
 /* ---- the new process ---- */
 
-static int survive_exec(int fd)
-{
-    int flags = fcntl(fd, F_GETFD);
-
-    return 0 > flags ? -1 : fcntl(fd, F_SETFD, flags & ~FD_CLOEXEC);
-}
-
-static int only_these_descriptors(int control, const int *pass, size_t n_pass)
-{
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-    if (0 > null) {
-        return -1;
-    }
-    for (int i = 0; i < 3; i++) {
-        if (0 > dup2(null, i)) {
-            return -1;
-        }
-    }
-    /* by number: the call is older than its wrapper on some systems */
-    if (0 != syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC) || 0 != survive_exec(control)) {
-        return -1;
-    }
-    for (size_t i = 0; i < n_pass; i++) {
-        if (0 != survive_exec(pass[i])) {
-            return -1;
-        }
-    }
-    return 0;
-}
+/* the standard streams and the agent's socket, with room to spare */
+#define PASS_MAX 8
 
 /*
  * Between fork() and exec() of a process with threads only plain system calls are allowed. A group of its own keeps
  * the Ctrl-C of mpirun's terminal away: the helper ends when its daemon does, by the end of the control connection.
  */
-static void become_helper(const char *program, const char *fd_text, int control, const int *pass, size_t n_pass)
+static void become_helper(const char *program, const char *fd_text, const int *fds, size_t n_fds)
 {
     char *const argv[] = {(char *) program, "--fd", (char *) fd_text, NULL};
-    struct sigaction sa = {.sa_handler = SIG_DFL};
-    sigset_t none;
 
-    for (int sig = 1; sig < NSIG; sig++) {
-        /* fails for KILL, STOP and the C library's own: nothing to reset there */
-        (void) sigaction(sig, &sa, NULL);
-    }
-    sigemptyset(&none);
-    if (0 == setpgid(0, 0) && 0 == sigprocmask(SIG_SETMASK, &none, NULL) &&
-        0 == only_these_descriptors(control, pass, n_pass)) {
+    if (0 == setpgid(0, 0) && 0 == lpm_child_signals() && 0 == lpm_child_descriptors(fds, n_fds)) {
         execv(program, argv);
     }
     _exit(127);
@@ -86,13 +49,21 @@ static void become_helper(const char *program, const char *fd_text, int control,
 
 static pid_t fork_helper(int control, const int *pass, size_t n_pass)
 {
+    int fds[PASS_MAX + 1] = {control};
     char fd_text[16];
     pid_t pid;
 
+    if (PASS_MAX < n_pass) {
+        errno = EINVAL;
+        return -1;
+    }
+    for (size_t i = 0; i < n_pass; i++) {
+        fds[i + 1] = pass[i];
+    }
     snprintf(fd_text, sizeof(fd_text), "%d", control);
     pid = fork();
     if (0 == pid) {
-        become_helper(crs_lpm_params.helper, fd_text, control, pass, n_pass);
+        become_helper(crs_lpm_params.helper, fd_text, fds, n_pass + 1);
     }
     return pid;
 }
