@@ -16,7 +16,7 @@
 #include <sys/socket.h>
 
 #define READ_CHUNK (64 * 1024)
-#define QUEUE_MAX ((size_t) 16 * 1024 * 1024)
+#define QUEUE_MAX  ((size_t)16 * 1024 * 1024)
 /* how long a finishing connection waits for a peer that takes nothing */
 #define FINISH_STALL_S 10
 
@@ -61,10 +61,10 @@ static void conn_end(lpm_conn_t *conn, const char *why)
         return;
     }
     conn->closed = true;
-    (void) event_del(conn->read_ev);
-    (void) event_del(conn->write_ev);
+    (void)event_del(conn->read_ev);
+    (void)event_del(conn->write_ev);
     if (NULL != why) {
-        (void) evbuffer_drain(conn->out, evbuffer_get_length(conn->out));
+        (void)evbuffer_drain(conn->out, evbuffer_get_length(conn->out));
     }
     conn->on_end(conn, why, conn->arg);
 }
@@ -111,17 +111,17 @@ static json_t *parse_line(const char *line, size_t len, char *why, size_t why_si
     json_error_t error;
 
     if (nested_too_deep(line, len)) {
-        (void) snprintf(why, why_size, "message nested deeper than %d levels", LPM_CONN_DEPTH_MAX);
+        (void)snprintf(why, why_size, "message nested deeper than %d levels", LPM_CONN_DEPTH_MAX);
         return NULL;
     }
     json_t *msg = json_loadb(line, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
     if (NULL == msg) {
-        (void) snprintf(why, why_size, "bad JSON: %s", error.text);
+        (void)snprintf(why, why_size, "bad JSON: %s", error.text);
         make_printable(why);
         return NULL;
     }
     if (!json_is_object(msg)) {
-        (void) snprintf(why, why_size, "message is not a JSON object");
+        (void)snprintf(why, why_size, "message is not a JSON object");
         json_decref(msg);
         return NULL;
     }
@@ -138,22 +138,22 @@ static int next_message(lpm_conn_t *conn, json_t **msg, char *why, size_t why_si
         return 0;
     }
     if (0 != evbuffer_ptr_set(conn->in, &from, conn->scanned, EVBUFFER_PTR_SET)) {
-        (void) snprintf(why, why_size, "input buffer is inconsistent");
+        (void)snprintf(why, why_size, "input buffer is inconsistent");
         return -1;
     }
     struct evbuffer_ptr eol = evbuffer_search_eol(conn->in, &from, NULL, EVBUFFER_EOL_LF);
-    size_t len = (eol.pos < 0) ? have : (size_t) eol.pos;
+    size_t len = (eol.pos < 0) ? have : (size_t)eol.pos;
     if (len >= LPM_CONN_LINE_MAX) {
-        (void) snprintf(why, why_size, "message longer than %d bytes", LPM_CONN_LINE_MAX);
+        (void)snprintf(why, why_size, "message longer than %d bytes", LPM_CONN_LINE_MAX);
         return -1;
     }
     if (eol.pos < 0) {
         conn->scanned = have;
         return 0;
     }
-    const char *line = (const char *) evbuffer_pullup(conn->in, (ev_ssize_t) len + 1);
+    const char *line = (const char *)evbuffer_pullup(conn->in, (ev_ssize_t)len + 1);
     if (NULL == line) {
-        (void) snprintf(why, why_size, "%s", strerror(ENOMEM));
+        (void)snprintf(why, why_size, "%s", strerror(ENOMEM));
         return -1;
     }
     *msg = parse_line(line, len, why, why_size);
@@ -193,7 +193,7 @@ static void read_ready(evutil_socket_t fd, short what, void *arg)
 {
     lpm_conn_t *conn = arg;
 
-    (void) what;
+    (void)what;
     ++conn->depth;
     errno = 0;
     int got = evbuffer_read(conn->in, fd, READ_CHUNK);
@@ -215,8 +215,8 @@ static void read_ready(evutil_socket_t fd, short what, void *arg)
 
 static void write_failed(lpm_conn_t *conn, int error)
 {
-    (void) event_del(conn->write_ev);
-    (void) evbuffer_drain(conn->out, evbuffer_get_length(conn->out));
+    (void)event_del(conn->write_ev);
+    (void)evbuffer_drain(conn->out, evbuffer_get_length(conn->out));
     if (conn->finishing) {
         conn->doomed = true;
     } else {
@@ -236,7 +236,7 @@ static void write_ready(evutil_socket_t fd, short what, void *arg)
         goto leave;
     }
     size_t len = evbuffer_get_contiguous_space(conn->out);
-    const void *data = evbuffer_pullup(conn->out, (ev_ssize_t) len);
+    const void *data = evbuffer_pullup(conn->out, (ev_ssize_t)len);
     /* not evbuffer_write: it would raise SIGPIPE in a process that is not ours */
     ssize_t sent = (NULL == data) ? 0 : send(fd, data, len, MSG_NOSIGNAL);
     if (sent < 0) {
@@ -245,20 +245,19 @@ static void write_ready(evutil_socket_t fd, short what, void *arg)
         }
         goto leave;
     }
-    if (0 != evbuffer_drain(conn->out, (size_t) sent)) {
+    if (0 != evbuffer_drain(conn->out, (size_t)sent)) {
         write_failed(conn, ENOMEM);
         goto leave;
     }
     if (0 == evbuffer_get_length(conn->out)) {
-        (void) event_del(conn->write_ev);
+        (void)event_del(conn->write_ev);
         conn->doomed = conn->doomed || conn->finishing;
     }
 leave:
     conn_leave(conn);
 }
 
-lpm_conn_t *lpm_conn_new(struct event_base *base, int fd, lpm_conn_msg_fn_t on_msg, lpm_conn_end_fn_t on_end,
-                         void *arg)
+lpm_conn_t *lpm_conn_new(struct event_base *base, int fd, lpm_conn_msg_fn_t on_msg, lpm_conn_end_fn_t on_end, void *arg)
 {
     lpm_conn_t *conn = calloc(1, sizeof(*conn));
 
@@ -340,8 +339,8 @@ void lpm_conn_free(lpm_conn_t *conn)
     }
     conn->closed = true;
     conn->doomed = true;
-    (void) event_del(conn->read_ev);
-    (void) event_del(conn->write_ev);
+    (void)event_del(conn->read_ev);
+    (void)event_del(conn->write_ev);
     if (0 == conn->depth) {
         conn_destroy(conn);
     }
@@ -356,7 +355,7 @@ void lpm_conn_finish(lpm_conn_t *conn)
     }
     conn->closed = true;
     conn->finishing = true;
-    (void) event_del(conn->read_ev);
+    (void)event_del(conn->read_ev);
     if (0 == evbuffer_get_length(conn->out) || 0 != event_add(conn->write_ev, &stall)) {
         lpm_conn_free(conn);
     }

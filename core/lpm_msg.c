@@ -34,6 +34,6 @@ bool lpm_msg_true(const json_t *msg, const char *key)
 json_t *lpm_msg_error(const char *code, const char *phase, const char *message, const char *remedy)
 {
     /* "s*" leaves a member out when its string is NULL */
-    return json_pack("{s:s, s:s, s:s*, s:s, s:s*}", "event", "error", "code", code, "phase", phase, "message",
-                     message, "remedy", remedy);
+    return json_pack("{s:s, s:s, s:s*, s:s, s:s*}", "event", "error", "code", code, "phase", phase, "message", message,
+                     "remedy", remedy);
 }

@@ -10,6 +10,7 @@
 
 #define S(x) LPM_STATE_##x
 
+/* clang-format off */
 static const lpm_state_info_t table[LPM_STATE_MAX] = {
     /* state        name        next         on_error     limit blackout about */
     {S(IDLE),     "IDLE",     S(PLAN),     S(IDLE),     0,   false, "no migration"},
@@ -25,6 +26,7 @@ static const lpm_state_info_t table[LPM_STATE_MAX] = {
     {S(DONE),     "DONE",     S(IDLE),     S(IDLE),     0,   false, "the rank runs on the target node"},
     {S(ROLLBACK), "ROLLBACK", S(IDLE),     S(IDLE),     120, true,  "the rank goes on where it was"},
 };
+/* clang-format on */
 
 const lpm_state_info_t *lpm_state_info(lpm_state_t state)
 {

@@ -27,12 +27,12 @@ typedef enum {
 
 typedef struct {
     lpm_state_t state;
-    const char *name;      /**< as ompi-migrate prints it */
-    lpm_state_t next;      /**< the successor when all goes well */
-    lpm_state_t on_error;  /**< IDLE: refused, nothing touched; ROLLBACK: the source runs on; DONE: no way back */
-    int limit;             /**< default time limit in seconds, 0: none (nothing is waited for) */
-    bool blackout;         /**< the rank does not run */
-    const char *about;     /**< one line for help texts and logs */
+    const char *name;     /**< as ompi-migrate prints it */
+    lpm_state_t next;     /**< the successor when all goes well */
+    lpm_state_t on_error; /**< IDLE: refused, nothing touched; ROLLBACK: the source runs on; DONE: no way back */
+    int limit;            /**< default time limit in seconds, 0: none (nothing is waited for) */
+    bool blackout;        /**< the rank does not run */
+    const char *about;    /**< one line for help texts and logs */
 } lpm_state_info_t;
 
 /** The table row of a state; never NULL (an unknown state gives the row of IDLE). Any thread. */

@@ -42,8 +42,7 @@ int lpm_unix_listen(const char *directory, const char *name)
     if (0 > (fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0))) {
         goto err_close_directory;
     }
-    if (0 != address_in(directory_fd, name, &address) ||
-        (0 != unlinkat(directory_fd, name, 0) && ENOENT != errno)) {
+    if (0 != address_in(directory_fd, name, &address) || (0 != unlinkat(directory_fd, name, 0) && ENOENT != errno)) {
         goto err_close;
     }
     /* the mode of the descriptor becomes that of the socket file: nobody can connect before a later chmod */

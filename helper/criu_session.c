@@ -20,7 +20,7 @@
 #include "util_proc.h"
 
 /* Dump and restore leave their log in the directory of the images. */
-#define DUMP_LOG "dump.log"
+#define DUMP_LOG    "dump.log"
 #define RESTORE_LOG "restore.log"
 /* Deleted files up to this size travel in the images; larger ones are refused by CRIU. */
 #define GHOST_LIMIT (1024 * 1024)
@@ -71,7 +71,7 @@ static int hear_one(criu_session_t *cs)
     if (0 == n) {
         return -1;
     }
-    r = rpc__response__unpack(NULL, (size_t) n, buf);
+    r = rpc__response__unpack(NULL, (size_t)n, buf);
     if (NULL != r) {
         hear(cs, r);
         rpc__response__free_unpacked(r, NULL);
@@ -83,8 +83,8 @@ static void on_rpc(evutil_socket_t fd, short what, void *arg)
 {
     criu_session_t *cs = arg;
 
-    (void) fd;
-    (void) what;
+    (void)fd;
+    (void)what;
     if (0 > hear_one(cs)) {
         event_del(cs->ev_rpc); /* what ends a session is the end of the process */
     }
@@ -94,8 +94,8 @@ static void on_end(evutil_socket_t fd, short what, void *arg)
 {
     criu_session_t *cs = arg;
 
-    (void) fd;
-    (void) what;
+    (void)fd;
+    (void)what;
     while (0 < hear_one(cs)) {
         /* its last words were said before it ended */
     }
@@ -147,7 +147,7 @@ static int say(criu_session_t *cs, const Rpc__Request *req)
     rpc__request__pack(req, buf);
     n = send(cs->proc.rpc, buf, len, MSG_NOSIGNAL);
     free(buf);
-    return n == (ssize_t) len ? 0 : -1;
+    return n == (ssize_t)len ? 0 : -1;
 }
 
 int criu_session_ask_version(criu_session_t *cs)
@@ -206,7 +206,7 @@ int criu_session_dump(criu_session_t *cs, const criu_job_t *job)
         return -1;
     }
     for (size_t i = 0; i < n; i++) {
-        names[i] = (char *) json_string_value(json_array_get(job->externals, i));
+        names[i] = (char *)json_string_value(json_array_get(job->externals, i));
     }
     common_options(&o, job, DUMP_LOG);
     o.has_pid = 1;
@@ -238,8 +238,8 @@ int criu_session_restore(criu_session_t *cs, const criu_job_t *job)
         const json_t *one = json_array_get(job->inherit, i);
 
         rpc__inherit__init(&items[i]);
-        items[i].key = (char *) json_string_value(json_object_get(one, "key"));
-        items[i].fd = (int) json_integer_value(json_object_get(one, "fd"));
+        items[i].key = (char *)json_string_value(json_object_get(one, "key"));
+        items[i].fd = (int)json_integer_value(json_object_get(one, "fd"));
         list[i] = &items[i];
     }
     common_options(&o, job, RESTORE_LOG);
@@ -269,7 +269,7 @@ int criu_session_answer(criu_session_t *cs, bool success)
 void criu_session_hang_up(criu_session_t *cs)
 {
     /* Fails only when the other end is gone already, which is what is wanted. */
-    (void) shutdown(cs->proc.rpc, SHUT_RDWR);
+    (void)shutdown(cs->proc.rpc, SHUT_RDWR);
 }
 
 void criu_session_kill(criu_session_t *cs)

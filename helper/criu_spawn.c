@@ -25,7 +25,7 @@
 /* In the new process, which shares no memory with ours: leaves errno in @p report when it cannot become CRIU. */
 static void become_criu(const char *program, const char *fd_text, const int *fds, size_t n_fds, int report)
 {
-    char *const argv[] = {(char *) program, "--no-default-config", "swrk", (char *) fd_text, NULL};
+    char *const argv[] = {(char *)program, "--no-default-config", "swrk", (char *)fd_text, NULL};
     char *const envp[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", NULL};
     int err;
 
@@ -47,7 +47,7 @@ int criu_spawn(const char *program, bool sibling, const int *keep, size_t n_keep
     /* VFORK: we go on when the program is loaded, so its failure to load is known here and now. */
     struct clone_args args = {
         .flags = CLONE_PIDFD | CLONE_VFORK | (sibling ? CLONE_PARENT : 0),
-        .pidfd = (uintptr_t) &pidfd,
+        .pidfd = (uintptr_t)&pidfd,
         .exit_signal = sibling ? 0 : SIGCHLD, /* a sibling inherits ours */
     };
 
@@ -82,7 +82,7 @@ int criu_spawn(const char *program, bool sibling, const int *keep, size_t n_keep
     close(report[0]);
     close(report[1]);
     close(sv[1]);
-    *out = (criu_process_t){.pid = (pid_t) pid, .pidfd = pidfd, .rpc = sv[0]};
+    *out = (criu_process_t){.pid = (pid_t)pid, .pidfd = pidfd, .rpc = sv[0]};
     return 0;
 
 err_close_pidfd:

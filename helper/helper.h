@@ -72,7 +72,7 @@ struct work {
     criu_phase_t phase;
     struct event *watchdog;
     uint64_t watched_bytes;
-    int64_t allowance_ms;    /* time on top of the limit, for work whose progress cannot be seen */
+    int64_t allowance_ms;        /* time on top of the limit, for work whose progress cannot be seen */
     void (*on_stuck)(work_t *w); /* CRIU makes no progress */
     bool committed;
     verdict_t verdict;

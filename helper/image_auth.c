@@ -12,10 +12,10 @@
 
 /* hello: magic (8), version (1), role (1), zero (6), nonce (32) */
 #define MAGIC_BYTES 8
-#define AT_VERSION 8
-#define AT_ROLE 9
-#define AT_ZERO 10
-#define AT_NONCE 16
+#define AT_VERSION  8
+#define AT_ROLE     9
+#define AT_ZERO     10
+#define AT_NONCE    16
 #define LABEL_BYTES 16
 
 static const uint8_t magic[MAGIC_BYTES] = {'L', 'P', 'M', 'i', 'm', 'a', 'g', 'e'};
@@ -44,7 +44,7 @@ int image_auth_key(const char *hex, uint8_t key[IMAGE_KEY_BYTES])
         if (0 > hi || 0 > lo) {
             return -1;
         }
-        out[i] = (uint8_t) (hi * 16 + lo);
+        out[i] = (uint8_t)(hi * 16 + lo);
     }
     memcpy(key, out, sizeof(out));
     image_auth_wipe(out, sizeof(out));
@@ -56,7 +56,7 @@ int image_auth_hello(image_role_t role, uint8_t hello[IMAGE_HELLO_BYTES])
     memset(hello, 0, IMAGE_HELLO_BYTES);
     memcpy(hello, magic, sizeof(magic));
     hello[AT_VERSION] = IMAGE_STREAM_VERSION;
-    hello[AT_ROLE] = (uint8_t) role;
+    hello[AT_ROLE] = (uint8_t)role;
     return 0 == gnutls_rnd(GNUTLS_RND_NONCE, hello + AT_NONCE, IMAGE_HELLO_BYTES - AT_NONCE) ? 0 : -1;
 }
 
@@ -68,7 +68,7 @@ const char *image_auth_check_hello(image_role_t role, const uint8_t hello[IMAGE_
     if (IMAGE_STREAM_VERSION != hello[AT_VERSION]) {
         return "the other side's lpm-helper speaks another version of the image stream";
     }
-    if (hello[AT_ROLE] != (uint8_t) role) {
+    if (hello[AT_ROLE] != (uint8_t)role) {
         return "the other side has the wrong role";
     }
     for (size_t i = AT_ZERO; i < AT_NONCE; i++) {
@@ -96,8 +96,8 @@ int image_auth_proof(const uint8_t key[IMAGE_KEY_BYTES], image_role_t role, cons
     return labelled(key, IMAGE_SOURCE == role ? "proof source" : "proof target", source_hello, target_hello, proof);
 }
 
-int image_auth_session_key(const uint8_t key[IMAGE_KEY_BYTES], const uint8_t *source_hello,
-                           const uint8_t *target_hello, uint8_t session[IMAGE_KEY_BYTES])
+int image_auth_session_key(const uint8_t key[IMAGE_KEY_BYTES], const uint8_t *source_hello, const uint8_t *target_hello,
+                           uint8_t session[IMAGE_KEY_BYTES])
 {
     return labelled(key, "session key", source_hello, target_hello, session);
 }

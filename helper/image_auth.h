@@ -18,9 +18,9 @@
  * can be replayed in another.
  */
 
-#define IMAGE_KEY_BYTES 32
-#define IMAGE_MAC_BYTES 32
-#define IMAGE_HELLO_BYTES 48
+#define IMAGE_KEY_BYTES      32
+#define IMAGE_MAC_BYTES      32
+#define IMAGE_HELLO_BYTES    48
 #define IMAGE_STREAM_VERSION 1
 
 typedef enum { IMAGE_SOURCE = 1, IMAGE_TARGET = 2 } image_role_t;
@@ -39,8 +39,8 @@ int image_auth_proof(const uint8_t key[IMAGE_KEY_BYTES], image_role_t role, cons
                      const uint8_t *target_hello, uint8_t proof[IMAGE_MAC_BYTES]);
 
 /** The key of the connection. @return 0 or -1. */
-int image_auth_session_key(const uint8_t key[IMAGE_KEY_BYTES], const uint8_t *source_hello,
-                           const uint8_t *target_hello, uint8_t session[IMAGE_KEY_BYTES]);
+int image_auth_session_key(const uint8_t key[IMAGE_KEY_BYTES], const uint8_t *source_hello, const uint8_t *target_hello,
+                           uint8_t session[IMAGE_KEY_BYTES]);
 
 /** Comparison that takes as long for any difference. */
 bool image_auth_equal(const uint8_t *a, const uint8_t *b, size_t n);

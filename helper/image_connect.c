@@ -52,14 +52,14 @@ int image_net_address(const char *text, int port, struct sockaddr_storage *ss, s
 void image_net_tune(int fd, int stall_ms)
 {
     int on = 1, idle = 5, interval = 5;
-    unsigned int stall = (unsigned int) stall_ms;
+    unsigned int stall = (unsigned int)stall_ms;
 
     /* Only better or worse, never right or wrong: the stream has its own time limits. */
-    (void) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    (void) setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-    (void) setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
-    (void) setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
-    (void) setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &stall, sizeof(stall));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &stall, sizeof(stall));
 }
 
 static void try_next(image_connector_t *c);
@@ -90,8 +90,8 @@ static void give_up_this(image_connector_t *c, const char *why)
 
 static void on_limit(evutil_socket_t fd, short what, void *arg)
 {
-    (void) fd;
-    (void) what;
+    (void)fd;
+    (void)what;
     give_up_this(arg, "no answer in time");
 }
 
@@ -106,7 +106,7 @@ static void on_opened(image_stream_t *st, void *arg)
 
 static void on_failed(image_stream_t *st, const char *why, void *arg)
 {
-    (void) st;
+    (void)st;
     give_up_this(arg, why);
 }
 
@@ -117,7 +117,7 @@ static void on_connected(evutil_socket_t fd, short what, void *arg)
     int err = 0;
     socklen_t len = sizeof(err);
 
-    (void) what;
+    (void)what;
     if (0 != getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) || 0 != err) {
         give_up_this(c, strerror(0 != err ? err : errno));
         return;
@@ -141,7 +141,7 @@ static int try_one(image_connector_t *c, const char *addr)
         return -1;
     }
     c->fd = socket(ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (0 > c->fd || (0 != connect(c->fd, (struct sockaddr *) &ss, len) && EINPROGRESS != errno)) {
+    if (0 > c->fd || (0 != connect(c->fd, (struct sockaddr *)&ss, len) && EINPROGRESS != errno)) {
         return -1;
     }
     c->ev = event_new(c->base, c->fd, EV_WRITE, on_connected, c);
@@ -172,8 +172,8 @@ static void on_start(evutil_socket_t fd, short what, void *arg)
 {
     image_connector_t *c = arg;
 
-    (void) fd;
-    (void) what;
+    (void)fd;
+    (void)what;
     event_free(c->ev);
     c->ev = NULL;
     try_next(c);
@@ -184,7 +184,7 @@ image_connector_t *image_connector_new(struct event_base *base, const json_t *ad
 {
     static const struct timeval now = {0, 0};
     image_connector_t *c = calloc(1, sizeof(*c));
-    int n = (int) json_array_size(addrs), share;
+    int n = (int)json_array_size(addrs), share;
 
     if (NULL == c) {
         return NULL;

@@ -14,8 +14,8 @@
 #include "image_net.h"
 
 #define STRANGERS_MAX 16
-#define ADDRS_MAX 16
-#define PORT_TRIES 16
+#define ADDRS_MAX     16
+#define PORT_TRIES    16
 
 static const struct timeval proof_limit = {2, 0};
 
@@ -51,15 +51,15 @@ static void forget(stranger_t *s)
 
 static void on_proof_limit(evutil_socket_t fd, short what, void *arg)
 {
-    (void) fd;
-    (void) what;
+    (void)fd;
+    (void)what;
     forget(arg);
 }
 
 static void on_failed(image_stream_t *st, const char *why, void *arg)
 {
-    (void) st;
-    (void) why; /* a stranger's fault is none of the migration's: keep listening */
+    (void)st;
+    (void)why; /* a stranger's fault is none of the migration's: keep listening */
     forget(arg);
 }
 
@@ -95,7 +95,7 @@ static void on_accept(evutil_socket_t fd, short what, void *arg)
     int sock = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     stranger_t *s;
 
-    (void) what;
+    (void)what;
     if (0 > sock) {
         return; /* gone again, or no descriptor free for a moment: the next one is the next event */
     }
@@ -117,8 +117,8 @@ static void on_limit(evutil_socket_t fd, short what, void *arg)
 {
     image_listener_t *l = arg;
 
-    (void) fd;
-    (void) what;
+    (void)fd;
+    (void)what;
     l->cbs.failed("the source did not connect in time", l->arg);
 }
 
@@ -135,7 +135,7 @@ static int listen_on(const char *addr, int port)
     if (0 > fd) {
         return -1;
     }
-    if (0 != bind(fd, (struct sockaddr *) &ss, len) || 0 != listen(fd, STRANGERS_MAX)) {
+    if (0 != bind(fd, (struct sockaddr *)&ss, len) || 0 != listen(fd, STRANGERS_MAX)) {
         err = errno;
         close(fd);
         errno = err;
@@ -149,11 +149,11 @@ static int port_of(int fd)
     struct sockaddr_storage ss;
     socklen_t len = sizeof(ss);
 
-    if (0 != getsockname(fd, (struct sockaddr *) &ss, &len)) {
+    if (0 != getsockname(fd, (struct sockaddr *)&ss, &len)) {
         return -1;
     }
-    return ntohs(AF_INET6 == ss.ss_family ? ((struct sockaddr_in6 *) &ss)->sin6_port
-                                          : ((struct sockaddr_in *) &ss)->sin_port);
+    return ntohs(AF_INET6 == ss.ss_family ? ((struct sockaddr_in6 *)&ss)->sin6_port
+                                          : ((struct sockaddr_in *)&ss)->sin_port);
 }
 
 static void close_all(image_listener_t *l)
@@ -199,8 +199,7 @@ static int open_all(image_listener_t *l, const json_t *addrs, int *port)
 }
 
 image_listener_t *image_listener_new(struct event_base *base, const json_t *addrs, int timeout_ms,
-                                     const image_stream_conf_t *conf, const image_net_cbs_t *cbs, void *arg,
-                                     int *port)
+                                     const image_stream_conf_t *conf, const image_net_cbs_t *cbs, void *arg, int *port)
 {
     struct timeval limit = {.tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000};
     image_listener_t *l = calloc(1, sizeof(*l));

@@ -44,8 +44,7 @@ void image_connector_free(image_connector_t *c);
  * @return NULL with errno set (EINVAL: not a numeric address).
  */
 image_listener_t *image_listener_new(struct event_base *base, const json_t *addrs, int timeout_ms,
-                                     const image_stream_conf_t *conf, const image_net_cbs_t *cbs, void *arg,
-                                     int *port);
+                                     const image_stream_conf_t *conf, const image_net_cbs_t *cbs, void *arg, int *port);
 void image_listener_free(image_listener_t *l);
 
 /** Numeric address and port to a socket address. @return 0, or -1 with errno EINVAL. */

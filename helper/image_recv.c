@@ -23,10 +23,10 @@ static int check_space(image_stream_t *st)
     if (0 != fstatvfs(st->conf.dir_fd, &vfs)) {
         return image_stream_fail(st, "cannot see how much room there is for the images: %s", strerror(errno));
     }
-    room = (uint64_t) vfs.f_bavail * vfs.f_frsize;
+    room = (uint64_t)vfs.f_bavail * vfs.f_frsize;
     if (st->plan.bytes > room) {
         return image_stream_fail(st, "no room for the images: they take %llu bytes, %llu are free",
-                                 (unsigned long long) st->plan.bytes, (unsigned long long) room);
+                                 (unsigned long long)st->plan.bytes, (unsigned long long)room);
     }
     return 1;
 }
@@ -37,7 +37,7 @@ static int take_begin(image_stream_t *st, const frame_head_t *head)
         IMAGE_SIZE_MAX < head->size || 1 > head->number || INT_MAX < head->number) {
         return image_stream_fail(st, "malformed announcement of the images");
     }
-    st->plan = (image_summary_t){.files = head->count, .bytes = head->size, .pid = (pid_t) head->number};
+    st->plan = (image_summary_t){.files = head->count, .bytes = head->size, .pid = (pid_t)head->number};
     st->seen.pid = st->plan.pid;
     st->state = ST_FILE;
     return check_space(st);
@@ -88,7 +88,7 @@ static bool name_is_safe(const char *name, size_t len)
 
 static int take_file(image_stream_t *st, const frame_head_t *head)
 {
-    size_t len = FRAME_HEAD_BYTES + (size_t) head->name_len;
+    size_t len = FRAME_HEAD_BYTES + (size_t)head->name_len;
 
     if (len > st->in_len) {
         return 0;
@@ -136,7 +136,7 @@ static int take_head(image_stream_t *st)
 
 static int take_content(image_stream_t *st)
 {
-    size_t n = st->left < st->in_len ? (size_t) st->left : st->in_len;
+    size_t n = st->left < st->in_len ? (size_t)st->left : st->in_len;
     ssize_t put;
 
     if (0 == st->left) {
@@ -150,12 +150,12 @@ static int take_content(image_stream_t *st)
     if (0 >= put) {
         return image_stream_fail(st, "cannot write image %s: %s", st->name, strerror(errno));
     }
-    if (0 != gnutls_hmac(st->mac, st->in, (size_t) put)) {
+    if (0 != gnutls_hmac(st->mac, st->in, (size_t)put)) {
         return image_stream_fail(st, "HMAC failed");
     }
-    image_stream_eat(st, (size_t) put);
-    st->left -= (uint64_t) put;
-    st->seen.bytes += (uint64_t) put;
+    image_stream_eat(st, (size_t)put);
+    st->left -= (uint64_t)put;
+    st->seen.bytes += (uint64_t)put;
     return 1;
 }
 
@@ -190,13 +190,9 @@ int image_recv_input(image_stream_t *st)
             }
         }
         return take_head(st);
-    case ST_FILE:
-        return take_head(st);
-    case ST_CONTENT:
-        return take_content(st);
-    case ST_MAC:
-        return take_mac(st);
-    default:
-        return 0;
+    case ST_FILE: return take_head(st);
+    case ST_CONTENT: return take_content(st);
+    case ST_MAC: return take_mac(st);
+    default: return 0;
     }
 }

@@ -23,9 +23,9 @@ static int add_up(image_stream_t *st)
         if (0 != fstatat(st->conf.dir_fd, st->names[i], &s, AT_SYMLINK_NOFOLLOW)) {
             return -1;
         }
-        st->plan.bytes += (uint64_t) s.st_size;
+        st->plan.bytes += (uint64_t)s.st_size;
     }
-    st->plan.files = (uint32_t) st->n_names;
+    st->plan.files = (uint32_t)st->n_names;
     if (IMAGE_SIZE_MAX < st->plan.bytes) {
         errno = EFBIG;
         return -1;
@@ -53,7 +53,7 @@ int image_stream_send(image_stream_t *st, pid_t pid)
 
 static int send_bound(image_stream_t *st, frame_type_t type, uint64_t number)
 {
-    frame_head_t head = {.type = (uint8_t) type, .count = st->plan.files, .number = number, .size = st->plan.bytes};
+    frame_head_t head = {.type = (uint8_t)type, .count = st->plan.files, .number = number, .size = st->plan.bytes};
 
     if (0 > image_stream_put_head(st, &head, "")) {
         return -1;
@@ -65,14 +65,14 @@ static int send_bound(image_stream_t *st, frame_type_t type, uint64_t number)
 static int start_file(image_stream_t *st)
 {
     const char *name = st->names[st->seen.files];
-    frame_head_t head = {.type = FRAME_FILE, .name_len = (uint8_t) strlen(name), .number = st->seen.files};
+    frame_head_t head = {.type = FRAME_FILE, .name_len = (uint8_t)strlen(name), .number = st->seen.files};
     struct stat s;
 
     st->file_fd = openat(st->conf.dir_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     if (0 > st->file_fd || 0 != fstat(st->file_fd, &s)) {
         return image_stream_fail(st, "cannot read image %s: %s", name, strerror(errno));
     }
-    head.size = st->left = (uint64_t) s.st_size;
+    head.size = st->left = (uint64_t)s.st_size;
     st->state = ST_CONTENT;
     return image_stream_put_head(st, &head, name);
 }
@@ -89,19 +89,19 @@ static int end_file(image_stream_t *st)
 
 static int some_content(image_stream_t *st)
 {
-    size_t want = st->left < PIECE_BYTES - st->out_len ? (size_t) st->left : PIECE_BYTES - st->out_len;
+    size_t want = st->left < PIECE_BYTES - st->out_len ? (size_t)st->left : PIECE_BYTES - st->out_len;
     ssize_t n = read(st->file_fd, st->out + st->out_len, want);
 
     if (0 >= n) {
         return image_stream_fail(st, "cannot read image %s: %s", st->names[st->seen.files],
                                  0 == n ? "it became shorter" : strerror(errno));
     }
-    if (0 != gnutls_hmac(st->mac, st->out + st->out_len, (size_t) n)) {
+    if (0 != gnutls_hmac(st->mac, st->out + st->out_len, (size_t)n)) {
         return image_stream_fail(st, "HMAC failed");
     }
-    st->out_len += (size_t) n;
-    st->left -= (uint64_t) n;
-    st->seen.bytes += (uint64_t) n;
+    st->out_len += (size_t)n;
+    st->left -= (uint64_t)n;
+    st->seen.bytes += (uint64_t)n;
     return 1;
 }
 
@@ -114,7 +114,7 @@ static int next_piece(image_stream_t *st)
             return 0;
         }
         st->state = ST_FILE;
-        return send_bound(st, FRAME_BEGIN, (uint64_t) st->plan.pid);
+        return send_bound(st, FRAME_BEGIN, (uint64_t)st->plan.pid);
     case ST_FILE:
         if (st->seen.files < st->plan.files) {
             return start_file(st);
@@ -124,10 +124,8 @@ static int next_piece(image_stream_t *st)
             return -1;
         }
         return 0;
-    case ST_CONTENT:
-        return 0 == st->left ? end_file(st) : some_content(st);
-    default:
-        return 0;
+    case ST_CONTENT: return 0 == st->left ? end_file(st) : some_content(st);
+    default: return 0;
     }
 }
 

@@ -107,8 +107,8 @@ int image_frame_parse(const uint8_t *p, frame_head_t *head)
     memcpy(&count, p + 4, sizeof(count));
     memcpy(&number, p + 8, sizeof(number));
     memcpy(&size, p + 16, sizeof(size));
-    *head = (frame_head_t){.type = p[0], .name_len = p[1], .count = be32toh(count), .number = be64toh(number),
-                           .size = be64toh(size)};
+    *head = (frame_head_t){
+        .type = p[0], .name_len = p[1], .count = be32toh(count), .number = be64toh(number), .size = be64toh(size)};
     return 0;
 }
 
@@ -189,19 +189,16 @@ static int take_proof(image_stream_t *st)
 static int step_input(image_stream_t *st)
 {
     switch (st->state) {
-    case ST_HELLO:
-        return take_hello(st);
-    case ST_PROOF:
-        return take_proof(st);
-    default:
-        return IMAGE_SOURCE == st->role ? image_send_input(st) : image_recv_input(st);
+    case ST_HELLO: return take_hello(st);
+    case ST_PROOF: return take_proof(st);
+    default: return IMAGE_SOURCE == st->role ? image_send_input(st) : image_recv_input(st);
     }
 }
 
 static void lost(image_stream_t *st, const char *why)
 {
-    (void) image_stream_fail(st, "connection lost%s: %s",
-                             ST_OPEN > st->state ? " in the handshake (is the secret the same?)" : "", why);
+    (void)image_stream_fail(st, "connection lost%s: %s",
+                            ST_OPEN > st->state ? " in the handshake (is the secret the same?)" : "", why);
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *arg)
@@ -210,8 +207,8 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
     ssize_t n;
 
     if (0 != (what & EV_TIMEOUT)) {
-        (void) image_stream_fail(st, "the other side stalls: nothing came for %ld ms",
-                                 st->stall.tv_sec * 1000L + st->stall.tv_usec / 1000);
+        (void)image_stream_fail(st, "the other side stalls: nothing came for %ld ms",
+                                st->stall.tv_sec * 1000L + st->stall.tv_usec / 1000);
         return;
     }
     n = recv(fd, st->in + st->in_len, BUFFER_BYTES - st->in_len, 0);
@@ -222,7 +219,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
         lost(st, 0 == n ? "closed by the other side" : strerror(errno));
         return;
     }
-    st->in_len += (size_t) n;
+    st->in_len += (size_t)n;
     while (0 < step_input(st)) {
         /* as long as it finds something complete */
     }
@@ -238,8 +235,8 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
         return;
     }
     if (0 != (what & EV_TIMEOUT)) {
-        (void) image_stream_fail(st, "the other side stalls: it took nothing for %ld ms",
-                                 st->stall.tv_sec * 1000L + st->stall.tv_usec / 1000);
+        (void)image_stream_fail(st, "the other side stalls: it took nothing for %ld ms",
+                                st->stall.tv_sec * 1000L + st->stall.tv_usec / 1000);
         return;
     }
     if (st->out_pos == st->out_len) {
@@ -254,7 +251,7 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
     }
     n = send(fd, st->out + st->out_pos, st->out_len - st->out_pos, MSG_NOSIGNAL);
     if (0 <= n) {
-        st->out_pos += (size_t) n;
+        st->out_pos += (size_t)n;
     } else if (EAGAIN != errno && EINTR != errno) {
         if (ST_DONE == st->state) {
             event_del(st->wr); /* our part is done; whether the ACK was heard is the source's matter */

@@ -27,9 +27,9 @@
  * bounded by authenticated numbers even before a file's own HMAC has come.
  */
 
-#define IMAGE_NAME_MAX 255
+#define IMAGE_NAME_MAX  255
 #define IMAGE_FILES_MAX 4096
-#define IMAGE_SIZE_MAX ((uint64_t) 1 << 40)
+#define IMAGE_SIZE_MAX  ((uint64_t)1 << 40)
 
 typedef struct image_stream image_stream_t;
 

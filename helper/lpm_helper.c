@@ -51,8 +51,8 @@ static void on_ending(evutil_socket_t fd, short what, void *arg)
 {
     helper_t *h = arg;
 
-    (void) fd;
-    (void) what;
+    (void)fd;
+    (void)what;
     if (NULL != h->self) {
         h->role.dispose(h->self);
         h->self = NULL;
@@ -97,7 +97,7 @@ static void on_message(lpm_conn_t *conn, json_t *msg, void *arg)
     const char *op = lpm_msg_str(msg, "op");
     bool source = NULL != op && 0 == strcmp(op, "open_source");
 
-    (void) conn;
+    (void)conn;
     if (h->ending) {
         return;
     }
@@ -120,7 +120,7 @@ static void on_control_end(lpm_conn_t *conn, const char *why, void *arg)
 {
     helper_t *h = arg;
 
-    (void) why; /* orderly or not: the daemon cannot be asked any more */
+    (void)why; /* orderly or not: the daemon cannot be asked any more */
     lpm_conn_free(conn);
     h->conn = NULL;
     undo(h);
@@ -128,8 +128,8 @@ static void on_control_end(lpm_conn_t *conn, const char *why, void *arg)
 
 static void on_term(evutil_socket_t sig, short what, void *arg)
 {
-    (void) sig;
-    (void) what;
+    (void)sig;
+    (void)what;
     undo(arg);
 }
 
@@ -172,11 +172,11 @@ static int control_option(int argc, char **argv)
         }
         errno = 0;
         fd = strtol(optarg, &end, 10);
-        if (0 != errno || '\0' != *end || 0 > fd || 0 > fcntl((int) fd, F_GETFD)) {
+        if (0 != errno || '\0' != *end || 0 > fd || 0 > fcntl((int)fd, F_GETFD)) {
             return -1;
         }
     }
-    return argc == optind && 0 <= fd ? (int) fd : -1;
+    return argc == optind && 0 <= fd ? (int)fd : -1;
 }
 
 static int start(helper_t *h, int control)

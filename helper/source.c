@@ -41,11 +41,11 @@ static void wind_up(source_t *s)
     }
 }
 
-#define SOURCE_FAIL(s, stage, ...)                        \
-    do {                                                  \
-        if (work_judge(&(s)->w, (stage), __VA_ARGS__)) { \
-            wind_up(s);                                   \
-        }                                                 \
+#define SOURCE_FAIL(s, stage, ...)                                                                                     \
+    do {                                                                                                               \
+        if (work_judge(&(s)->w, (stage), __VA_ARGS__)) {                                                               \
+            wind_up(s);                                                                                                \
+        }                                                                                                              \
     } while (0)
 
 static void source_undo(void *self)
@@ -67,7 +67,7 @@ static void opened_when_complete(source_t *s)
 
 static void on_stuck(work_t *w)
 {
-    source_t *s = (source_t *) w;
+    source_t *s = (source_t *)w;
 
     if (w->verdict.set || w->committed) {
         /* Last resort. CRIU's code inside the process puts it right by itself when CRIU is gone. */
@@ -83,16 +83,16 @@ static void on_sent(image_stream_t *st, const image_summary_t *sum, void *arg)
 {
     source_t *s = arg;
 
-    (void) st;
+    (void)st;
     s->state = SRC_SENT;
-    helper_say(s->w.h, json_pack("{s:s,s:I,s:f}", "event", "sent", "bytes", (json_int_t) sum->bytes, "ms", sum->ms));
+    helper_say(s->w.h, json_pack("{s:s,s:I,s:f}", "event", "sent", "bytes", (json_int_t)sum->bytes, "ms", sum->ms));
 }
 
 static void on_stream_failed(image_stream_t *st, const char *why, void *arg)
 {
     source_t *s = arg;
 
-    (void) st;
+    (void)st;
     SOURCE_FAIL(s, SRC_SENDING == s->state ? "send" : "connect", "%s", why);
 }
 
@@ -144,7 +144,7 @@ static void on_frozen(source_t *s)
     s->w.phase = CRIU_HOLDING;
     work_unwatch(&s->w);
     helper_say(s->w.h, json_pack("{s:s,s:f,s:I}", "event", "frozen", "ms", util_now_ms() - s->since, "image_bytes",
-                                 (json_int_t) util_dir_bytes(s->w.dir)));
+                                 (json_int_t)util_dir_bytes(s->w.dir)));
     s->state = SRC_SENDING;
     if (0 != image_stream_send(s->w.stream, s->pid)) {
         SOURCE_FAIL(s, "send", "cannot read the images: %s", strerror(errno));
@@ -155,7 +155,7 @@ static void on_notify(const char *script, pid_t pid, void *arg)
 {
     source_t *s = arg;
 
-    (void) pid;
+    (void)pid;
     if (!s->w.verdict.set && 0 == strcmp(script, "post-dump")) {
         on_frozen(s);
         return;
@@ -169,12 +169,12 @@ static void on_done(bool success, pid_t pid, const char *text, void *arg)
 {
     source_t *s = arg;
 
-    (void) pid;
-    (void) text; /* CRIU's first error, often a harmless one: the last ones in its log tell more */
+    (void)pid;
+    (void)text; /* CRIU's first error, often a harmless one: the last ones in its log tell more */
     if (s->w.committed) {
         return; /* the process is dead or will be: on_gone() sees to it */
     }
-    SOURCE_FAIL(s, "freeze", "CRIU could not dump process %d%s", (int) s->pid,
+    SOURCE_FAIL(s, "freeze", "CRIU could not dump process %d%s", (int)s->pid,
                 success ? " (it ended the dump by itself)" : "");
 }
 
@@ -192,8 +192,8 @@ static void on_gone(void *arg)
         helper_end(s->w.h, 0);
         return;
     }
-    (void) work_judge(&s->w, SRC_OPENING == s->state ? "open" : stage_of[s->state],
-                      "CRIU (%s) ended without an answer", s->w.criu);
+    (void)work_judge(&s->w, SRC_OPENING == s->state ? "open" : stage_of[s->state], "CRIU (%s) ended without an answer",
+                     s->w.criu);
     image_connector_free(s->connector);
     s->connector = NULL;
     work_close(&s->w);
@@ -207,8 +207,7 @@ static void source_freeze(source_t *s, const json_t *msg)
     criu_job_t job = {.dir_fd = util_dir_fd(s->w.dir), .log_level = s->w.log_level, .pid = s->pid};
     size_t i;
 
-    json_array_foreach(externals, i, one)
-    {
+    json_array_foreach(externals, i, one) {
         if (!json_is_string(one)) {
             SOURCE_FAIL(s, "freeze", "\"externals\" is to be an array of strings");
             return;
@@ -274,19 +273,19 @@ static int open_all(source_t *s, helper_t *h, struct event_base *base, const jso
         return -1;
     }
     if (0 != lpm_msg_int(msg, "pid", 2, INT_MAX, &pid) || 0 != lpm_msg_int(msg, "peer_port", 1, 65535, &port)) {
-        (void) work_judge(&s->w, "open", "\"pid\" or \"peer_port\" is missing or out of range");
+        (void)work_judge(&s->w, "open", "\"pid\" or \"peer_port\" is missing or out of range");
         return -1;
     }
-    s->pid = (pid_t) pid;
+    s->pid = (pid_t)pid;
     s->pidfd = util_pidfd_open(s->pid);
     if (0 > s->pidfd) {
-        (void) work_judge(&s->w, "open", "process %d: %s", (int) s->pid, strerror(errno));
+        (void)work_judge(&s->w, "open", "process %d: %s", (int)s->pid, strerror(errno));
         return -1;
     }
     s->addrs = json_incref(json_object_get(msg, "peer_addrs"));
-    s->connector = image_connector_new(base, s->addrs, (int) port, s->w.timeout_ms, &s->w.stream_conf, &net, s);
+    s->connector = image_connector_new(base, s->addrs, (int)port, s->w.timeout_ms, &s->w.stream_conf, &net, s);
     if (NULL == s->connector) {
-        (void) work_judge(&s->w, "connect", "%s", strerror(errno));
+        (void)work_judge(&s->w, "connect", "%s", strerror(errno));
         return -1;
     }
     return work_start_criu(&s->w, false, NULL, 0, &ops);

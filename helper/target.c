@@ -39,8 +39,8 @@ static void on_copy_dead(evutil_socket_t fd, short what, void *arg)
 {
     target_t *t = arg;
 
-    (void) fd;
-    (void) what;
+    (void)fd;
+    (void)what;
     work_close(&t->w);
 }
 
@@ -74,11 +74,11 @@ static void wind_up(target_t *t)
     }
 }
 
-#define TARGET_FAIL(t, stage, ...)                        \
-    do {                                                  \
-        if (work_judge(&(t)->w, (stage), __VA_ARGS__)) { \
-            wind_up(t);                                   \
-        }                                                 \
+#define TARGET_FAIL(t, stage, ...)                                                                                     \
+    do {                                                                                                               \
+        if (work_judge(&(t)->w, (stage), __VA_ARGS__)) {                                                               \
+            wind_up(t);                                                                                                \
+        }                                                                                                              \
     } while (0)
 
 static void target_undo(void *self)
@@ -100,7 +100,7 @@ static void opened_when_complete(target_t *t)
 
 static void on_stuck(work_t *w)
 {
-    target_t *t = (target_t *) w;
+    target_t *t = (target_t *)w;
 
     if (w->verdict.set || w->committed) {
         criu_session_kill(w->cs); /* the copy is killed next, so it does no harm that it is half-way */
@@ -127,13 +127,13 @@ static void restore_when_complete(target_t *t)
         if (0 <= other) {
             close(other);
         }
-        TARGET_FAIL(t, "restore", "process id %d is taken on this node", (int) t->pid);
+        TARGET_FAIL(t, "restore", "process id %d is taken on this node", (int)t->pid);
         return;
     }
     t->state = TGT_RESTORING;
     t->w.phase = CRIU_WORKING;
     t->since = util_now_ms();
-    t->w.allowance_ms = (int64_t) (util_dir_bytes(t->w.dir) / RESTORE_BYTES_PER_MS); /* a restore only reads */
+    t->w.allowance_ms = (int64_t)(util_dir_bytes(t->w.dir) / RESTORE_BYTES_PER_MS); /* a restore only reads */
     work_watch(&t->w);
     if (0 != criu_session_restore(t->w.cs, &job)) {
         TARGET_FAIL(t, "restore", "CRIU does not take the request");
@@ -145,17 +145,17 @@ static void on_restored(target_t *t, pid_t pid)
     t->w.phase = CRIU_HOLDING;
     work_unwatch(&t->w);
     if (pid != t->pid) {
-        TARGET_FAIL(t, "restore", "CRIU restored process %d instead of %d", (int) pid, (int) t->pid);
+        TARGET_FAIL(t, "restore", "CRIU restored process %d instead of %d", (int)pid, (int)t->pid);
         return;
     }
     t->copy = util_pidfd_open(pid);
     if (0 > t->copy) {
-        TARGET_FAIL(t, "restore", "the restored process %d: %s", (int) pid, strerror(errno));
+        TARGET_FAIL(t, "restore", "the restored process %d: %s", (int)pid, strerror(errno));
         return;
     }
     t->state = TGT_RESTORED;
-    helper_say(t->w.h, json_pack("{s:s,s:i,s:f}", "event", "restored", "pid", (int) pid, "ms",
-                                 util_now_ms() - t->since));
+    helper_say(t->w.h,
+               json_pack("{s:s,s:i,s:f}", "event", "restored", "pid", (int)pid, "ms", util_now_ms() - t->since));
 }
 
 /* ---- CRIU ---- */
@@ -199,14 +199,14 @@ static void on_done(bool success, pid_t pid, const char *text, void *arg)
 {
     target_t *t = arg;
 
-    (void) pid;
-    (void) text; /* CRIU's first error, often a harmless one: the last ones in its log tell more */
+    (void)pid;
+    (void)text; /* CRIU's first error, often a harmless one: the last ones in its log tell more */
     if (success && t->w.committed && !t->w.verdict.set) {
         t->ran = true;
-        helper_say(t->w.h, json_pack("{s:s,s:i}", "event", "running", "pid", (int) t->pid));
+        helper_say(t->w.h, json_pack("{s:s,s:i}", "event", "running", "pid", (int)t->pid));
         return;
     }
-    TARGET_FAIL(t, "restore", "CRIU could not restore process %d", (int) t->pid);
+    TARGET_FAIL(t, "restore", "CRIU could not restore process %d", (int)t->pid);
 }
 
 static void on_gone(void *arg)
@@ -219,8 +219,8 @@ static void on_gone(void *arg)
         helper_end(t->w.h, 0);
         return;
     }
-    (void) work_judge(&t->w, TGT_OPENING == t->state ? "open" : stage_of[t->state],
-                      "CRIU (%s) ended without an answer", t->w.criu);
+    (void)work_judge(&t->w, TGT_OPENING == t->state ? "open" : stage_of[t->state], "CRIU (%s) ended without an answer",
+                     t->w.criu);
     wind_up(t);
 }
 
@@ -230,11 +230,10 @@ static void on_received(image_stream_t *st, const image_summary_t *sum, void *ar
 {
     target_t *t = arg;
 
-    (void) st;
+    (void)st;
     t->pid = sum->pid;
     t->state = TGT_RECEIVED;
-    helper_say(t->w.h,
-               json_pack("{s:s,s:I,s:f}", "event", "received", "bytes", (json_int_t) sum->bytes, "ms", sum->ms));
+    helper_say(t->w.h, json_pack("{s:s,s:I,s:f}", "event", "received", "bytes", (json_int_t)sum->bytes, "ms", sum->ms));
     restore_when_complete(t);
 }
 
@@ -242,7 +241,7 @@ static void on_stream_failed(image_stream_t *st, const char *why, void *arg)
 {
     target_t *t = arg;
 
-    (void) st;
+    (void)st;
     TARGET_FAIL(t, stage_of[t->state], "%s", why);
 }
 
@@ -286,8 +285,7 @@ static void target_restore(target_t *t, const json_t *msg)
         TARGET_FAIL(t, "restore", "\"inherit\" is to be an array");
         return;
     }
-    json_array_foreach(inherit, i, one)
-    {
+    json_array_foreach(inherit, i, one) {
         json_t *fd = json_object_get(one, "fd");
 
         if (NULL == lpm_msg_str(one, "key") || !json_is_integer(fd) || !was_passed(t, json_integer_value(fd))) {
@@ -351,10 +349,10 @@ static int open_all(target_t *t, helper_t *h, struct event_base *base, const jso
     if (0 != work_init(&t->w, h, base, msg)) {
         return -1;
     }
-    t->listener = image_listener_new(base, json_object_get(msg, "listen_addrs"), t->w.timeout_ms,
-                                     &t->w.stream_conf, &net, t, &port);
+    t->listener = image_listener_new(base, json_object_get(msg, "listen_addrs"), t->w.timeout_ms, &t->w.stream_conf,
+                                     &net, t, &port);
     if (NULL == t->listener) {
-        (void) work_judge(&t->w, "connect", "cannot listen: %s", strerror(errno));
+        (void)work_judge(&t->w, "connect", "cannot listen: %s", strerror(errno));
         return -1;
     }
     if (0 != work_start_criu(&t->w, true, t->passed, t->n_passed, &ops)) {

@@ -88,7 +88,7 @@ uint64_t util_dir_bytes(const util_dir_t *dir)
 
     while (NULL != d && NULL != (e = readdir(d))) {
         if (0 == fstatat(dir->fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) && S_ISREG(st.st_mode)) {
-            sum += (uint64_t) st.st_size;
+            sum += (uint64_t)st.st_size;
         }
     }
     if (NULL != d) {
@@ -135,7 +135,7 @@ static bool is_image(int dir_fd, const char *name)
 
 static int by_name(const void *a, const void *b)
 {
-    return strcmp(*(char *const *) a, *(char *const *) b);
+    return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
 int util_dir_images(int dir_fd, size_t max, char ***names, size_t *n)

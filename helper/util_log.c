@@ -16,8 +16,8 @@
 #include <unistd.h>
 
 /* Errors stand at the end of the log, and an answer should stay readable. */
-#define TAIL_BYTES (64 * 1024)
-#define LINES_MAX 6
+#define TAIL_BYTES     (64 * 1024)
+#define LINES_MAX      6
 #define LINE_MAX_BYTES 300
 
 static bool tells_an_error(const char *line)
@@ -80,7 +80,7 @@ char *util_dir_log_errors(const util_dir_t *dir, const char *name)
     }
     out = 0 == n ? NULL : calloc(1, LINES_MAX * (LINE_MAX_BYTES + 1) + 1);
     for (size_t i = 0; NULL != out && i < n; i++) {
-        len += (size_t) sprintf(out + len, "%s%.*s", 0 == i ? "" : "\n", LINE_MAX_BYTES, lines[i]);
+        len += (size_t)sprintf(out + len, "%s%.*s", 0 == i ? "" : "\n", LINE_MAX_BYTES, lines[i]);
     }
     free(text);
     return out;

@@ -17,13 +17,13 @@
 
 int util_pidfd_open(pid_t pid)
 {
-    return (int) syscall(SYS_pidfd_open, pid, 0);
+    return (int)syscall(SYS_pidfd_open, pid, 0);
 }
 
 void util_pidfd_kill(int pidfd)
 {
     /* ESRCH: it is dead, as wanted. Other errors do not exist for a process that we may trace. */
-    (void) syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
+    (void)syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
 }
 
 bool util_pidfd_ended(int pidfd)
@@ -40,7 +40,7 @@ pid_t util_parent_of(pid_t pid)
     FILE *f;
     int ppid = -1;
 
-    snprintf(path, sizeof(path), "/proc/%d/stat", (int) pid);
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
     f = fopen(path, "re");
     if (NULL == f) {
         return -1;
@@ -61,5 +61,5 @@ double util_now_ms(void)
     struct timespec ts;
 
     clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (double) ts.tv_sec * 1e3 + (double) ts.tv_nsec / 1e6;
+    return (double)ts.tv_sec * 1e3 + (double)ts.tv_nsec / 1e6;
 }

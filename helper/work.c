@@ -44,8 +44,8 @@ static void on_watchdog(evutil_socket_t fd, short what, void *arg)
     work_t *w = arg;
     bool stuck = util_dir_bytes(w->dir) == w->watched_bytes;
 
-    (void) fd;
-    (void) what;
+    (void)fd;
+    (void)what;
     work_watch(w);
     if (stuck) {
         w->on_stuck(w);
@@ -75,21 +75,21 @@ static int read_conf(work_t *w, const json_t *msg)
     const char *criu = lpm_msg_str(msg, "criu");
 
     if (NULL == criu || '/' != criu[0]) {
-        (void) work_judge(w, "open", "\"criu\" is to be an absolute path");
+        (void)work_judge(w, "open", "\"criu\" is to be an absolute path");
         return -1;
     }
     if (0 != lpm_msg_int(msg, "log_level", 0, 4, &level) ||
         0 != lpm_msg_int(msg, "timeout_ms", TIMEOUT_MIN_MS, TIMEOUT_MAX_MS, &timeout)) {
-        (void) work_judge(w, "open", "\"log_level\" or \"timeout_ms\" is missing or out of range");
+        (void)work_judge(w, "open", "\"log_level\" or \"timeout_ms\" is missing or out of range");
         return -1;
     }
     if (0 != image_auth_key(lpm_msg_str(msg, "secret"), w->stream_conf.key)) {
-        (void) work_judge(w, "open", "\"secret\" is not 64 hexadecimal digits");
+        (void)work_judge(w, "open", "\"secret\" is not 64 hexadecimal digits");
         return -1;
     }
-    w->log_level = (int) level;
-    w->timeout_ms = (int) timeout;
-    w->stream_conf.stall_ms = (int) timeout;
+    w->log_level = (int)level;
+    w->timeout_ms = (int)timeout;
+    w->stream_conf.stall_ms = (int)timeout;
     w->criu = strdup(criu);
     return NULL == w->criu ? -1 : 0;
 }
@@ -102,18 +102,18 @@ int work_init(work_t *w, helper_t *h, struct event_base *base, const json_t *msg
     w->base = base;
     w->phase = CRIU_GONE;
     if (0 != read_conf(w, msg)) {
-        (void) work_judge(w, "open", "out of memory");
+        (void)work_judge(w, "open", "out of memory");
         return -1;
     }
     w->watchdog = event_new(base, -1, 0, on_watchdog, w);
     if (NULL == w->watchdog) {
-        (void) work_judge(w, "open", "out of memory");
+        (void)work_judge(w, "open", "out of memory");
         return -1;
     }
     w->dir = NULL == path ? NULL : util_dir_create(path);
     if (NULL == w->dir) {
-        (void) work_judge(w, "open", "cannot create the directory of the images, %s: %s",
-                          NULL == path ? "(no \"dir\")" : path, strerror(NULL == path ? EINVAL : errno));
+        (void)work_judge(w, "open", "cannot create the directory of the images, %s: %s",
+                         NULL == path ? "(no \"dir\")" : path, strerror(NULL == path ? EINVAL : errno));
         return -1;
     }
     w->stream_conf.dir_fd = util_dir_fd(w->dir);
@@ -139,19 +139,21 @@ static bool privileged(void)
 int work_start_criu(work_t *w, bool sibling, const int *keep, size_t n_keep, const criu_session_ops_t *ops)
 {
     if (!privileged()) {
-        (void) work_judge(w, "open", "user %u may not dump or restore processes (CAP_SYS_ADMIN and CAP_SYS_PTRACE are "
-                          "needed): in this version mpirun has to be started by root", (unsigned) geteuid());
+        (void)work_judge(w, "open",
+                         "user %u may not dump or restore processes (CAP_SYS_ADMIN and CAP_SYS_PTRACE are "
+                         "needed): in this version mpirun has to be started by root",
+                         (unsigned)geteuid());
         return -1;
     }
     w->cs = criu_session_new(w->base, w->criu, sibling, keep, n_keep, ops, w);
     if (NULL == w->cs) {
-        (void) work_judge(w, "open", "cannot start CRIU as %s: %s", w->criu, strerror(errno));
+        (void)work_judge(w, "open", "cannot start CRIU as %s: %s", w->criu, strerror(errno));
         return -1;
     }
     w->phase = CRIU_STARTING;
     work_watch(w);
     if (0 != criu_session_ask_version(w->cs)) {
-        (void) work_judge(w, "open", "%s does not take a request: is it CRIU?", w->criu);
+        (void)work_judge(w, "open", "%s does not take a request: is it CRIU?", w->criu);
         return -1;
     }
     return 0;
@@ -163,15 +165,15 @@ int work_check_version(work_t *w, int major, int minor, int sub)
     char why[512];
 
     if (0 != uname(&u)) {
-        (void) work_judge(w, "open", "uname: %s", strerror(errno));
+        (void)work_judge(w, "open", "uname: %s", strerror(errno));
         return -1;
     }
     if (0 != lpm_criu_rule_check(major, minor, sub, u.release, why, sizeof(why))) {
-        (void) work_judge(w, "open", "%s", why);
+        (void)work_judge(w, "open", "%s", why);
         return -1;
     }
     if (0 != criu_session_warm_up(w->cs)) {
-        (void) work_judge(w, "open", "CRIU does not take a request");
+        (void)work_judge(w, "open", "CRIU does not take a request");
         return -1;
     }
     return 0;
@@ -213,8 +215,8 @@ void work_close(work_t *w)
         return;
     }
     detail = NULL == w->dir ? NULL : util_dir_log_errors(w->dir, w->log_name);
-    event = json_pack("{s:s,s:s,s:s,s:s}", "event", "failed", "stage", w->verdict.stage, "message",
-                      w->verdict.message, "detail", NULL == detail ? "" : detail);
+    event = json_pack("{s:s,s:s,s:s,s:s}", "event", "failed", "stage", w->verdict.stage, "message", w->verdict.message,
+                      "detail", NULL == detail ? "" : detail);
     free(detail);
     helper_say(w->h, event);
     helper_end(w->h, 1);

@@ -15,7 +15,7 @@ void fault_set(fault_t *fault, const char *code, const char *remedy, const char 
 
     fault->code = code;
     va_start(args, format);
-    (void) vsnprintf(fault->message, sizeof(fault->message), format, args);
+    (void)vsnprintf(fault->message, sizeof(fault->message), format, args);
     va_end(args);
-    (void) snprintf(fault->remedy, sizeof(fault->remedy), "%s", NULL == remedy ? "" : remedy);
+    (void)snprintf(fault->remedy, sizeof(fault->remedy), "%s", NULL == remedy ? "" : remedy);
 }

@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 /* far above any command line or environment that execve takes by default */
-#define PROC_FILE_MAX ((size_t) 8 * 1024 * 1024)
+#define PROC_FILE_MAX ((size_t)8 * 1024 * 1024)
 
 bool find_is_launcher(const char *comm)
 {
@@ -66,7 +66,7 @@ void find_bases_clear(find_bases_t *bases)
 static const char *next_string(const char *block, size_t len, const char *at)
 {
     const char *next = (NULL == at) ? block : at + strlen(at) + 1;
-    size_t left = len - (size_t) (next - block);
+    size_t left = len - (size_t)(next - block);
 
     return (0 == left || NULL == memchr(next, '\0', left)) ? NULL : next;
 }
@@ -91,9 +91,9 @@ static int add_bases_of_cmdline(find_bases_t *bases, const char *cmdline, size_t
 
     for (const char *s = next_string(cmdline, len, NULL); NULL != s; s = next_string(cmdline, len, s)) {
         const char *option = before + strspn(before, "-");
-        if (option > before && (0 == strcmp(option, "mca") || 0 == strcmp(option, "gmca"))
-            && (0 == strcmp(param, "orte_tmpdir_base") || 0 == strcmp(param, "orte_local_tmpdir_base"))
-            && 0 != add_base(bases, s)) {
+        if (option > before && (0 == strcmp(option, "mca") || 0 == strcmp(option, "gmca")) &&
+            (0 == strcmp(param, "orte_tmpdir_base") || 0 == strcmp(param, "orte_local_tmpdir_base")) &&
+            0 != add_base(bases, s)) {
             return -1;
         }
         before = param;
@@ -124,7 +124,7 @@ int find_bases_collect(const char *own, const char *env, size_t env_len, const c
 
 static int set_connect_timeout(int sock, double timeout)
 {
-    struct timeval tv = {.tv_sec = (time_t) timeout, .tv_usec = (suseconds_t) ((timeout - (time_t) timeout) * 1e6)};
+    struct timeval tv = {.tv_sec = (time_t)timeout, .tv_usec = (suseconds_t)((timeout - (time_t)timeout) * 1e6)};
 
     return (timeout > 0) ? setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv)) : 0;
 }
@@ -132,17 +132,12 @@ static int set_connect_timeout(int sock, double timeout)
 static find_result_t result_of_errno(void)
 {
     switch (errno) {
-    case ENOENT:
-        return FIND_NO_SOCKET;
-    case ECONNREFUSED:
-        return FIND_REFUSED;
+    case ENOENT: return FIND_NO_SOCKET;
+    case ECONNREFUSED: return FIND_REFUSED;
     case EACCES:
-    case EPERM:
-        return FIND_DENIED;
-    case EAGAIN:
-        return FIND_TIMED_OUT;
-    default:
-        return FIND_FAILED;
+    case EPERM: return FIND_DENIED;
+    case EAGAIN: return FIND_TIMED_OUT;
+    default: return FIND_FAILED;
     }
 }
 
@@ -153,14 +148,14 @@ static find_result_t connect_in(int session_fd, uid_t owner, double timeout, int
     socklen_t peer_len = sizeof(peer);
 
     /* a session directory's own path may be longer than sun_path */
-    (void) snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d/%s", session_fd, LPM_CONTROL_SOCKET);
+    (void)snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d/%s", session_fd, LPM_CONTROL_SOCKET);
     int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (sock < 0) {
         return FIND_FAILED;
     }
     find_result_t result;
-    if (0 != set_connect_timeout(sock, timeout) || 0 != connect(sock, (struct sockaddr *) &addr, sizeof(addr))
-        || 0 != getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &peer_len)) {
+    if (0 != set_connect_timeout(sock, timeout) || 0 != connect(sock, (struct sockaddr *)&addr, sizeof(addr)) ||
+        0 != getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &peer_len)) {
         result = result_of_errno();
         goto err_close_sock;
     }
@@ -173,7 +168,7 @@ static find_result_t connect_in(int session_fd, uid_t owner, double timeout, int
 
 err_close_sock:;
     int error = errno;
-    (void) close(sock);
+    (void)close(sock);
     errno = error;
     return result;
 }
@@ -185,7 +180,7 @@ static int open_owned_dir(int at, const char *name, uid_t owner)
     int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
     if (fd >= 0 && (0 != fstat(fd, &st) || owner != st.st_uid)) {
-        (void) close(fd);
+        (void)close(fd);
         return -1;
     }
     return fd;
@@ -200,16 +195,16 @@ static find_result_t look_in_top(int base_fd, const char *top, uid_t owner, pid_
     if (top_fd < 0) {
         return result;
     }
-    (void) snprintf(session, sizeof(session), "pid.%ld", (long) pid);
+    (void)snprintf(session, sizeof(session), "pid.%ld", (long)pid);
     int session_fd = open_owned_dir(top_fd, session, owner);
     if (session_fd >= 0) {
         result = connect_in(session_fd, owner, timeout, fd);
         int error = errno;
-        (void) close(session_fd);
+        (void)close(session_fd);
         errno = error;
     }
     int error = errno;
-    (void) close(top_fd);
+    (void)close(top_fd);
     errno = error;
     return result;
 }
@@ -220,9 +215,9 @@ static bool is_top_name(const char *name, uid_t owner)
     char suffix[32];
     size_t len = strlen(name);
 
-    int suffix_len = snprintf(suffix, sizeof(suffix), ".%lu", (unsigned long) owner);
-    return len > strlen("ompi") + (size_t) suffix_len && 0 == strncmp(name, "ompi.", strlen("ompi."))
-           && 0 == strcmp(name + len - suffix_len, suffix);
+    int suffix_len = snprintf(suffix, sizeof(suffix), ".%lu", (unsigned long)owner);
+    return len > strlen("ompi") + (size_t)suffix_len && 0 == strncmp(name, "ompi.", strlen("ompi.")) &&
+           0 == strcmp(name + len - suffix_len, suffix);
 }
 
 find_result_t find_control_socket(const char *base, uid_t owner, pid_t pid, double timeout, int *fd)
@@ -244,7 +239,7 @@ find_result_t find_control_socket(const char *base, uid_t owner, pid_t pid, doub
             }
         }
     }
-    (void) closedir(dir);
+    (void)closedir(dir);
     errno = best_errno;
     return best;
 }
@@ -260,14 +255,14 @@ static char *read_proc(pid_t pid, const char *name, size_t *len)
     if (NULL == data) {
         return NULL;
     }
-    (void) snprintf(path, sizeof(path), "/proc/%ld/%s", (long) pid, name);
+    (void)snprintf(path, sizeof(path), "/proc/%ld/%s", (long)pid, name);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     while (fd >= 0) {
         ssize_t got = read(fd, data + used, size - used - 1);
         if (got <= 0) {
             break;
         }
-        used += (size_t) got;
+        used += (size_t)got;
         if (used + 1 == size) {
             char *more = (size < PROC_FILE_MAX) ? realloc(data, size * 2) : NULL;
             if (NULL == more) {
@@ -278,7 +273,7 @@ static char *read_proc(pid_t pid, const char *name, size_t *len)
         }
     }
     if (fd >= 0) {
-        (void) close(fd);
+        (void)close(fd);
     }
     data[used] = '\0';
     *len = used;
@@ -291,7 +286,7 @@ static int check_process(pid_t pid, uid_t *owner, fault_t *fault)
     struct stat st;
     size_t len;
 
-    (void) snprintf(path, sizeof(path), "/proc/%ld", (long) pid);
+    (void)snprintf(path, sizeof(path), "/proc/%ld", (long)pid);
     char *comm = read_proc(pid, "comm", &len);
     if (NULL == comm) {
         fault_set(fault, "internal", NULL, "out of memory");
@@ -301,13 +296,13 @@ static int check_process(pid_t pid, uid_t *owner, fault_t *fault)
     int rc = -1;
     if (0 != stat(path, &st)) {
         fault_set(fault, "no-such-process", "give the process id of a running mpirun on this node (pgrep -x mpirun)",
-                  "there is no process %ld on this node", (long) pid);
+                  "there is no process %ld on this node", (long)pid);
     } else if (!find_is_launcher(comm)) {
         fault_set(fault, "not-mpirun", "give the process id of mpirun itself, not of a rank or a daemon",
-                  "process %ld ('%s') is not an mpirun", (long) pid, comm);
+                  "process %ld ('%s') is not an mpirun", (long)pid, comm);
     } else if (st.st_uid != geteuid() && 0 != geteuid()) {
         fault_set(fault, "not-permitted", "run ompi-migrate as the user who started the job, or as root",
-                  "mpirun %ld belongs to another user (uid %lu)", (long) pid, (unsigned long) st.st_uid);
+                  "mpirun %ld belongs to another user (uid %lu)", (long)pid, (unsigned long)st.st_uid);
     } else {
         *owner = st.st_uid;
         rc = 0;
@@ -338,26 +333,26 @@ static void explain(find_result_t result, int error, pid_t pid, fault_t *fault)
     case FIND_NO_SESSION:
         fault_set(fault, "no-session", "try again when the job runs; if mpirun has a TMPDIR of its own, set the same",
                   "no session directory of mpirun %ld was found: it is starting, ending, or has it elsewhere",
-                  (long) pid);
+                  (long)pid);
         break;
     case FIND_NO_SOCKET:
         fault_set(fault, "not-enabled", "start the job with mpirun --mca crs lpm ...",
-                  "mpirun %ld was not started with --mca crs lpm", (long) pid);
+                  "mpirun %ld was not started with --mca crs lpm", (long)pid);
         break;
     case FIND_REFUSED:
         fault_set(fault, "not-listening", "look whether the job is ending; if not, see what mpirun has printed",
-                  "mpirun %ld does not listen on its control socket any more", (long) pid);
+                  "mpirun %ld does not listen on its control socket any more", (long)pid);
         break;
     case FIND_DENIED:
         fault_set(fault, "not-permitted", "run ompi-migrate as the user who started the job, or as root",
-                  "the control socket of mpirun %ld is not accessible or is not that of its user", (long) pid);
+                  "the control socket of mpirun %ld is not accessible or is not that of its user", (long)pid);
         break;
     case FIND_TIMED_OUT:
         fault_set(fault, "timeout", "look whether mpirun is stopped; nothing has been asked of it",
-                  "mpirun %ld did not take the connection in time", (long) pid);
+                  "mpirun %ld did not take the connection in time", (long)pid);
         break;
     default:
-        fault_set(fault, "internal", NULL, "connecting to mpirun %ld failed: %s", (long) pid, strerror(error));
+        fault_set(fault, "internal", NULL, "connecting to mpirun %ld failed: %s", (long)pid, strerror(error));
         break;
     }
 }

@@ -13,16 +13,9 @@
 #include <string.h>
 
 #define TIMEOUT_MAX 1e7
-#define SEE_HELP "ompi-migrate --help lists the options"
+#define SEE_HELP    "ompi-migrate --help lists the options"
 
-enum {
-    OPT_HNP_PID = 256,
-    OPT_JSON,
-    OPT_TIMEOUT,
-    OPT_LIST,
-    OPT_HELP,
-    OPT_VERSION
-};
+enum { OPT_HNP_PID = 256, OPT_JSON, OPT_TIMEOUT, OPT_LIST, OPT_HELP, OPT_VERSION };
 
 static const struct option long_options[] = {
     {"ranks", required_argument, NULL, 'r'},
@@ -67,7 +60,7 @@ static int parse_number(const char *text, size_t len, int64_t max, int64_t *out)
         return -1;
     }
     for (size_t i = 0; i < len; ++i) {
-        if (!isdigit((unsigned char) text[i])) {
+        if (!isdigit((unsigned char)text[i])) {
             return -1;
         }
         value = value * 10 + (text[i] - '0');
@@ -86,14 +79,14 @@ int migrate_options_rank(const char *text, int64_t *job, int64_t *rank, fault_t 
     int64_t job_value = -1;
     int64_t rank_value;
 
-    if (isdigit((unsigned char) text[0]) && strlen(text) == strspn(text, "0123456789.,-: ")
-        && NULL != strpbrk(text, ",-: ")) {
+    if (isdigit((unsigned char)text[0]) && strlen(text) == strspn(text, "0123456789.,-: ") &&
+        NULL != strpbrk(text, ",-: ")) {
         fault_set(fault, "usage", "move the ranks one after the other",
                   "'%s' names more than one rank: this version moves one rank at a time", text);
         return -1;
     }
-    if ((NULL != dot && 0 != parse_number(text, (size_t) (dot - text), UINT16_MAX, &job_value))
-        || 0 != parse_number(rank_text, strlen(rank_text), INT32_MAX, &rank_value)) {
+    if ((NULL != dot && 0 != parse_number(text, (size_t)(dot - text), UINT16_MAX, &job_value)) ||
+        0 != parse_number(rank_text, strlen(rank_text), INT32_MAX, &rank_value)) {
         fault_set(fault, "usage", "write RANK or JOB.RANK, for example 3 or 1.3", "'%s' is not a rank", text);
         return -1;
     }
@@ -111,7 +104,7 @@ static int parse_pid(const char *text, pid_t *pid, fault_t *fault)
                   "'%s' is not a process id", text);
         return -1;
     }
-    *pid = (pid_t) value;
+    *pid = (pid_t)value;
     return 0;
 }
 
@@ -140,24 +133,13 @@ static int take_option(int opt, migrate_options_t *options, const char **rank_te
         }
         *rank_text = optarg;
         return migrate_options_rank(optarg, &options->job, &options->rank, fault);
-    case 't':
-        options->onto = optarg;
-        return 0;
-    case 'v':
-        options->verbose = true;
-        return 0;
-    case OPT_HNP_PID:
-        return parse_pid(optarg, &options->pid, fault);
-    case OPT_JSON:
-        options->json = true;
-        return 0;
-    case OPT_TIMEOUT:
-        return parse_timeout(optarg, &options->timeout, fault);
-    case OPT_LIST:
-        options->action = MIGRATE_LIST;
-        return 0;
-    default:
-        return -1;
+    case 't': options->onto = optarg; return 0;
+    case 'v': options->verbose = true; return 0;
+    case OPT_HNP_PID: return parse_pid(optarg, &options->pid, fault);
+    case OPT_JSON: options->json = true; return 0;
+    case OPT_TIMEOUT: return parse_timeout(optarg, &options->timeout, fault);
+    case OPT_LIST: options->action = MIGRATE_LIST; return 0;
+    default: return -1;
     }
 }
 
@@ -182,7 +164,7 @@ static int check_node(const char *node, fault_t *fault)
 {
     const char *c = node;
 
-    while (isgraph((unsigned char) *c)) {
+    while (isgraph((unsigned char)*c)) {
         ++c;
     }
     if (c == node || '\0' != *c) {
@@ -214,7 +196,7 @@ static int check_combination(const migrate_options_t *options, const char *rank_
 
 static void set_bad_option(fault_t *fault, bool lacks_value, const char *word)
 {
-    const char letter[] = {'-', (char) optopt, '\0'};
+    const char letter[] = {'-', (char)optopt, '\0'};
     const bool is_long = lacks_value ? (0 == strncmp(word, "--", 2)) : (0 == optopt || optopt >= OPT_HNP_PID);
     const char *option = is_long ? word : letter;
 

@@ -13,12 +13,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-typedef enum {
-    MIGRATE_MOVE,
-    MIGRATE_LIST,
-    MIGRATE_HELP,
-    MIGRATE_VERSION
-} migrate_action_t;
+typedef enum { MIGRATE_MOVE, MIGRATE_LIST, MIGRATE_HELP, MIGRATE_VERSION } migrate_action_t;
 
 typedef struct {
     migrate_action_t action;

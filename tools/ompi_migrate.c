@@ -31,14 +31,14 @@ static void session_end(session_t *session, report_status_t status)
 {
     session->status = status;
     /* fails only for a base that does not exist */
-    (void) event_base_loopbreak(session->base);
+    (void)event_base_loopbreak(session->base);
 }
 
 static void on_message(lpm_conn_t *conn, json_t *msg, void *arg)
 {
     session_t *session = arg;
 
-    (void) conn;
+    (void)conn;
     report_status_t status = report_event(session->report, msg);
     if (REPORT_MORE != status) {
         /* what comes after the last answer is not read any more */
@@ -53,12 +53,12 @@ static void on_lost(lpm_conn_t *conn, const char *why, void *arg)
     session_t *session = arg;
     fault_t fault;
 
-    (void) conn;
+    (void)conn;
     fault_set(&fault, "lost",
               (MIGRATE_LIST == session->options->action)
                   ? "look whether the job still runs"
                   : "look whether the job still runs, and with --list where the rank is",
-              "the connection to mpirun %ld was lost before its answer came (%s)", (long) session->options->pid,
+              "the connection to mpirun %ld was lost before its answer came (%s)", (long)session->options->pid,
               NULL == why ? "mpirun has closed it" : why);
     lpm_conn_free(session->conn);
     session->conn = NULL;
@@ -70,14 +70,13 @@ static void on_timeout(evutil_socket_t fd, short what, void *arg)
     session_t *session = arg;
     fault_t fault;
 
-    (void) fd;
-    (void) what;
+    (void)fd;
+    (void)what;
     fault_set(&fault, "timeout",
               (MIGRATE_LIST == session->options->action)
                   ? "look whether mpirun is stopped"
                   : "the move may still be under way: look with --list where the rank is",
-              "no end after %g s of waiting for mpirun %ld", session->options->timeout,
-              (long) session->options->pid);
+              "no end after %g s of waiting for mpirun %ld", session->options->timeout, (long)session->options->pid);
     session_end(session, report_fault(session->report, &fault, REPORT_TIMED_OUT));
 }
 
@@ -89,7 +88,7 @@ static json_t *make_request(const migrate_options_t *options)
     /* "o*" leaves the job out when it was not given: mpirun then takes the first */
     json_t *job = (options->job < 0) ? NULL : json_integer(options->job);
     return json_pack("{s:i, s:s, s:o*, s:I, s:s}", "lpm", LPM_PROTOCOL_VERSION, "op", "migrate", "job", job, "rank",
-                     (json_int_t) options->rank, "onto", options->onto);
+                     (json_int_t)options->rank, "onto", options->onto);
 }
 
 static report_status_t internal_fault(report_t *report, const char *what)
@@ -103,7 +102,7 @@ static report_status_t internal_fault(report_t *report, const char *what)
 static report_status_t converse(session_t *session, int fd)
 {
     double timeout = session->options->timeout;
-    struct timeval tv = {.tv_sec = (time_t) timeout, .tv_usec = (suseconds_t) ((timeout - (time_t) timeout) * 1e6)};
+    struct timeval tv = {.tv_sec = (time_t)timeout, .tv_usec = (suseconds_t)((timeout - (time_t)timeout) * 1e6)};
     report_status_t status;
 
     struct event *timer = evtimer_new(session->base, on_timeout, session);
@@ -132,7 +131,7 @@ err_free_conn:
     session->conn = NULL;
 err_close_fd:
     if (fd >= 0) {
-        (void) close(fd);
+        (void)close(fd);
     }
     if (NULL != timer) {
         event_free(timer);
@@ -153,7 +152,7 @@ static report_status_t run(const migrate_options_t *options, report_t *report)
     }
     session.base = event_base_new();
     if (NULL == session.base) {
-        (void) close(fd);
+        (void)close(fd);
         return internal_fault(report, "no event base");
     }
     status = converse(&session, fd);
@@ -190,9 +189,9 @@ int main(int argc, char **argv)
     report.verbose = options.verbose;
     report.list = (MIGRATE_LIST == options.action);
     if (MIGRATE_HELP == options.action) {
-        (void) fputs(migrate_options_help(), stdout);
+        (void)fputs(migrate_options_help(), stdout);
     } else if (MIGRATE_VERSION == options.action) {
-        (void) fputs("ompi-migrate (LPM) " LPM_VERSION "\n", stdout);
+        (void)fputs("ompi-migrate (LPM) " LPM_VERSION "\n", stdout);
     } else {
         status = run(&options, &report);
     }

@@ -15,8 +15,8 @@
 static void print_text(FILE *to, const char *text)
 {
     for (; '\0' != *text; ++text) {
-        unsigned char c = (unsigned char) *text;
-        (void) fputc((c < ' ' || 0x7f == c) ? ' ' : c, to);
+        unsigned char c = (unsigned char)*text;
+        (void)fputc((c < ' ' || 0x7f == c) ? ' ' : c, to);
     }
 }
 
@@ -25,39 +25,39 @@ static void print_json(FILE *to, const json_t *event)
     char *line = json_dumps(event, JSON_COMPACT | JSON_REAL_PRECISION(15));
 
     if (NULL == line) {
-        (void) fputs("{\"event\":\"error\",\"code\":\"internal\",\"message\":\"out of memory\"}\n", to);
+        (void)fputs("{\"event\":\"error\",\"code\":\"internal\",\"message\":\"out of memory\"}\n", to);
         return;
     }
-    (void) fprintf(to, "%s\n", line);
-    (void) fflush(to);
+    (void)fprintf(to, "%s\n", line);
+    (void)fflush(to);
     free(line);
 }
 
 static void print_ms(FILE *to, double ms)
 {
-    (void) fprintf(to, "%.*f ms", (ms < 10) ? 1 : 0, ms);
+    (void)fprintf(to, "%.*f ms", (ms < 10) ? 1 : 0, ms);
 }
 
 static void print_size(FILE *to, int64_t bytes)
 {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-    double value = (double) bytes;
+    double value = (double)bytes;
     size_t unit = 0;
 
     while (value >= 1024 && unit + 1 < sizeof(units) / sizeof(units[0])) {
         value /= 1024;
         ++unit;
     }
-    (void) fprintf(to, "%.*f %s", (0 == unit) ? 0 : 1, value, units[unit]);
+    (void)fprintf(to, "%.*f %s", (0 == unit) ? 0 : 1, value, units[unit]);
 }
 
 /* The first job's ranks go by their number alone, as on the command line. */
 static void print_rank(FILE *to, int64_t job, int64_t rank)
 {
     if (1 != job) {
-        (void) fprintf(to, "%lld.", (long long) job);
+        (void)fprintf(to, "%lld.", (long long)job);
     }
-    (void) fprintf(to, "%lld", (long long) rank);
+    (void)fprintf(to, "%lld", (long long)rank);
 }
 
 static int get_ms(const json_t *event, const char *key, double *ms)
@@ -81,18 +81,18 @@ static report_status_t print_error(report_t *report, const json_t *error, report
         return status;
     }
     /* in order with what has been printed so far, also when both go to one file */
-    (void) fflush(report->out);
-    (void) fputs("ompi-migrate: ", report->err);
+    (void)fflush(report->out);
+    (void)fputs("ompi-migrate: ", report->err);
     print_text(report->err, lpm_msg_str(error, "message"));
     if (NULL != phase) {
-        (void) fputs("\n  phase: ", report->err);
+        (void)fputs("\n  phase: ", report->err);
         print_text(report->err, phase);
     }
     if (NULL != remedy) {
-        (void) fputs("\n  remedy: ", report->err);
+        (void)fputs("\n  remedy: ", report->err);
         print_text(report->err, remedy);
     }
-    (void) fputs("\n", report->err);
+    (void)fputs("\n", report->err);
     return status;
 }
 
@@ -102,10 +102,10 @@ report_status_t report_fault(report_t *report, const fault_t *fault, report_stat
                                   ('\0' == fault->remedy[0]) ? NULL : fault->remedy);
 
     if (NULL == error) {
-        (void) fprintf(report->err, "ompi-migrate: %s\n", fault->message);
+        (void)fprintf(report->err, "ompi-migrate: %s\n", fault->message);
         return status;
     }
-    (void) print_error(report, error, status);
+    (void)print_error(report, error, status);
     json_decref(error);
     return status;
 }
@@ -128,16 +128,16 @@ static report_status_t take_phase(report_t *report, const json_t *event)
     if (report->list || NULL == phase || 0 != get_ms(event, "ms", &ms)) {
         return not_understood(report, event);
     }
-    (void) snprintf(report->phase, sizeof(report->phase), "%s", phase);
+    (void)snprintf(report->phase, sizeof(report->phase), "%s", phase);
     if (report->json) {
         print_json(report->out, event);
     } else if (report->verbose) {
-        (void) fputs("  ", report->out);
+        (void)fputs("  ", report->out);
         print_text(report->out, report->phase);
-        (void) fprintf(report->out, "%*s", (int) (10 - strnlen(report->phase, 9)), "");
+        (void)fprintf(report->out, "%*s", (int)(10 - strnlen(report->phase, 9)), "");
         print_ms(report->out, ms);
-        (void) fputs("\n", report->out);
-        (void) fflush(report->out);
+        (void)fputs("\n", report->out);
+        (void)fflush(report->out);
     }
     return REPORT_MORE;
 }
@@ -150,19 +150,18 @@ static void print_channels(FILE *to, const json_t *channels)
     json_t *channel;
     json_t *value;
 
-    json_array_foreach(channels, i, channel)
-    {
-        (void) fputs("  channel:", to);
+    json_array_foreach(channels, i, channel) {
+        (void)fputs("  channel:", to);
         json_object_foreach(channel, key, value)
         {
             char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
-            (void) fputs(" ", to);
+            (void)fputs(" ", to);
             print_text(to, key);
-            (void) fputs(" ", to);
+            (void)fputs(" ", to);
             print_text(to, json_is_string(value) ? json_string_value(value) : (NULL == text ? "?" : text));
             free(text);
         }
-        (void) fputs("\n", to);
+        (void)fputs("\n", to);
     }
 }
 
@@ -176,10 +175,10 @@ static report_status_t take_done(report_t *report, const json_t *event)
     double blackout;
     double total;
 
-    if (report->list || NULL == from || NULL == onto || 0 != lpm_msg_int(event, "job", 0, INT32_MAX, &job)
-        || 0 != lpm_msg_int(event, "rank", 0, INT32_MAX, &rank)
-        || 0 != lpm_msg_int(event, "image_bytes", 0, INT64_MAX, &bytes)
-        || 0 != get_ms(event, "blackout_ms", &blackout) || 0 != get_ms(event, "total_ms", &total)) {
+    if (report->list || NULL == from || NULL == onto || 0 != lpm_msg_int(event, "job", 0, INT32_MAX, &job) ||
+        0 != lpm_msg_int(event, "rank", 0, INT32_MAX, &rank) ||
+        0 != lpm_msg_int(event, "image_bytes", 0, INT64_MAX, &bytes) || 0 != get_ms(event, "blackout_ms", &blackout) ||
+        0 != get_ms(event, "total_ms", &total)) {
         return not_understood(report, event);
     }
     if (report->json) {
@@ -189,19 +188,19 @@ static report_status_t take_done(report_t *report, const json_t *event)
     if (report->verbose) {
         print_channels(report->out, json_object_get(event, "channels"));
     }
-    (void) fputs("rank ", report->out);
+    (void)fputs("rank ", report->out);
     print_rank(report->out, job, rank);
-    (void) fputs(" moved from ", report->out);
+    (void)fputs(" moved from ", report->out);
     print_text(report->out, from);
-    (void) fputs(" to ", report->out);
+    (void)fputs(" to ", report->out);
     print_text(report->out, onto);
-    (void) fputs(": blackout ", report->out);
+    (void)fputs(": blackout ", report->out);
     print_ms(report->out, blackout);
-    (void) fputs(", ", report->out);
+    (void)fputs(", ", report->out);
     print_size(report->out, bytes);
-    (void) fputs(", ", report->out);
+    (void)fputs(", ", report->out);
     print_ms(report->out, total);
-    (void) fputs(" in all\n", report->out);
+    (void)fputs(" in all\n", report->out);
     return REPORT_DONE;
 }
 
@@ -214,19 +213,18 @@ static int list_rank(FILE *to, const json_t *item)
     int64_t rank;
     int64_t pid;
 
-    if (NULL == node || NULL == state || 0 != lpm_msg_int(item, "job", 0, INT32_MAX, &job)
-        || 0 != lpm_msg_int(item, "rank", 0, INT32_MAX, &rank)
-        || 0 != lpm_msg_int(item, "pid", 0, INT32_MAX, &pid)) {
+    if (NULL == node || NULL == state || 0 != lpm_msg_int(item, "job", 0, INT32_MAX, &job) ||
+        0 != lpm_msg_int(item, "rank", 0, INT32_MAX, &rank) || 0 != lpm_msg_int(item, "pid", 0, INT32_MAX, &pid)) {
         return -1;
     }
     if (NULL != to) {
-        (void) fputs("rank ", to);
+        (void)fputs("rank ", to);
         print_rank(to, job, rank);
-        (void) fputs(" on ", to);
+        (void)fputs(" on ", to);
         print_text(to, node);
-        (void) fprintf(to, ": pid %lld, ", (long long) pid);
+        (void)fprintf(to, ": pid %lld, ", (long long)pid);
         print_text(to, state);
-        (void) fputs("\n", to);
+        (void)fputs("\n", to);
     }
     return 0;
 }
@@ -243,14 +241,13 @@ static int list_node(FILE *to, const json_t *item, const json_t *ranks)
         return -1;
     }
     if (NULL != to) {
-        json_array_foreach(ranks, i, rank)
-        {
+        json_array_foreach(ranks, i, rank) {
             here += (0 == strcmp(node, lpm_msg_str(rank, "node"))) ? 1 : 0;
         }
-        (void) fputs("node ", to);
+        (void)fputs("node ", to);
         print_text(to, node);
-        (void) fprintf(to, ": %lld slot%s, %zu rank%s\n", (long long) slots, (1 == slots) ? "" : "s", here,
-                       (1 == here) ? "" : "s");
+        (void)fprintf(to, ": %lld slot%s, %zu rank%s\n", (long long)slots, (1 == slots) ? "" : "s", here,
+                      (1 == here) ? "" : "s");
     }
     return 0;
 }
@@ -260,14 +257,12 @@ static int list_all(FILE *to, const json_t *ranks, const json_t *nodes)
     size_t i;
     const json_t *item;
 
-    json_array_foreach(ranks, i, item)
-    {
+    json_array_foreach(ranks, i, item) {
         if (0 != list_rank(to, item)) {
             return -1;
         }
     }
-    json_array_foreach(nodes, i, item)
-    {
+    json_array_foreach(nodes, i, item) {
         if (0 != list_node(to, item, ranks)) {
             return -1;
         }
@@ -294,7 +289,7 @@ static report_status_t take_list(report_t *report, const json_t *event)
 /* PLAN only looks; PREPARE already starts things, but these codes say that it had no need to. */
 static bool is_refusal(const char *code, const char *phase)
 {
-    static const char *const codes[] = {"unknown-rank", "unknown-node", "same-node",  "not-allocated",
+    static const char *const codes[] = {"unknown-rank", "unknown-node", "same-node", "not-allocated",
                                         "busy",         "ending",       "unmovable", "bad-request"};
 
     if (NULL == phase || 0 == strcmp(phase, "PLAN")) {
@@ -352,7 +347,7 @@ report_status_t report_close(report_t *report, report_status_t status)
     bool unwritten = (0 != fflush(report->out)) || (0 != ferror(report->out));
 
     if (unwritten && REPORT_DONE == status) {
-        (void) fputs("ompi-migrate: it was done, but the output could not be written\n", report->err);
+        (void)fputs("ompi-migrate: it was done, but the output could not be written\n", report->err);
         return REPORT_UNWRITTEN;
     }
     return status;

@@ -16,13 +16,13 @@
 /** Exit status; REPORT_MORE is none: the last answer has not come yet. */
 typedef enum {
     REPORT_MORE = -1,
-    REPORT_DONE = 0,        /**< moved, or listed */
-    REPORT_FAILED = 1,      /**< failed after it had begun */
+    REPORT_DONE = 0,   /**< moved, or listed */
+    REPORT_FAILED = 1, /**< failed after it had begun */
     REPORT_USAGE = 2,
     REPORT_REFUSED = 3,     /**< nothing was touched */
     REPORT_UNREACHABLE = 4, /**< mpirun not reached, connection lost, or not understood */
     REPORT_TIMED_OUT = 5,
-    REPORT_UNWRITTEN = 6    /**< all went well except that stdout did not take the output */
+    REPORT_UNWRITTEN = 6 /**< all went well except that stdout did not take the output */
 } report_status_t;
 
 typedef struct {

@@ -78,8 +78,7 @@ static int read_mover(const json_t *command)
 {
     int64_t id, job, rank;
 
-    if (0 != lpm_msg_int(command, "move", 1, INT64_MAX, &id) ||
-        0 != lpm_msg_int(command, "job", 0, UINT32_MAX, &job) ||
+    if (0 != lpm_msg_int(command, "move", 1, INT64_MAX, &id) || 0 != lpm_msg_int(command, "job", 0, UINT32_MAX, &job) ||
         0 != lpm_msg_int(command, "rank", 0, UINT32_MAX, &rank)) {
         return OMPI_ERR_BAD_PARAM;
     }

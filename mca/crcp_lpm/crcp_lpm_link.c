@@ -20,7 +20,7 @@
 #include "opal/util/output.h"
 
 /* Free in Open MPI 4.1: above MCA_BTL_TAG_USR, used by no component. */
-#define MARK_TAG 0x8a
+#define MARK_TAG   0x8a
 #define MARK_MAGIC 0x4c504d31u /* LPM1 */
 
 typedef struct {

@@ -20,7 +20,8 @@
 extern struct timespec ompi_wtime_time_origin;
 
 #define NS_PER_S 1000000000LL
-/* Two clocks that disagree by less are taken for one: a job's own timing must not be smeared by a slewing wall clock. */
+/* Two clocks that disagree by less are taken for one: a job's own timing must not be smeared by a slewing wall clock.
+ */
 #define SAME_CLOCK_NS (50 * 1000000LL)
 
 static int64_t left_monotonic, left_realtime;
@@ -107,8 +108,8 @@ static bool listed(const json_t *names, const opal_process_name_t *name)
     int64_t job, rank;
 
     json_array_foreach(names, i, entry) {
-        if (0 == lpm_msg_int(entry, "job", 0, UINT32_MAX, &job) && 0 == lpm_msg_int(entry, "rank", 0, UINT32_MAX, &rank) &&
-            job == name->jobid && rank == name->vpid) {
+        if (0 == lpm_msg_int(entry, "job", 0, UINT32_MAX, &job) &&
+            0 == lpm_msg_int(entry, "rank", 0, UINT32_MAX, &rank) && job == name->jobid && rank == name->vpid) {
             return true;
         }
     }

@@ -86,7 +86,8 @@ int crcp_lpm_tcp_init(const char **why)
         if (0 == strcmp("tcp", name)) {
             tcp = (mca_btl_tcp_component_t *)selected->btl_component;
         } else if (0 != strcmp("self", name)) {
-            *why = "a BTL other than self and tcp is in use (start the job with --mca btl self,tcp, or leave btl unset)";
+            *why =
+                "a BTL other than self and tcp is in use (start the job with --mca btl self,tcp, or leave btl unset)";
             return OMPI_ERR_NOT_SUPPORTED;
         }
     }
@@ -289,8 +290,8 @@ static int relisten(void)
     int rc = OMPI_SUCCESS;
 
     if (0 > tcp->tcp_listen_sd && 4 != tcp->tcp_disable_family) {
-        rc = listen_anew(AF_INET, &tcp->tcp_recv_event, &tcp->tcp_listen_sd, &tcp->tcp_listen_port,
-                         tcp->tcp_port_min, tcp->tcp_port_range);
+        rc = listen_anew(AF_INET, &tcp->tcp_recv_event, &tcp->tcp_listen_sd, &tcp->tcp_listen_port, tcp->tcp_port_min,
+                         tcp->tcp_port_range);
     }
 #if OPAL_ENABLE_IPV6
     if (OMPI_SUCCESS == rc && 0 > tcp->tcp6_listen_sd && family_in_use(AF_INET6)) {
@@ -329,8 +330,8 @@ static json_t *address_on(const json_t *ifaces, const char *name, int family, un
     json_array_foreach(ifaces, i, entry) {
         const char *entry_name = lpm_msg_str(entry, "name");
 
-        if (NULL == entry_name || 0 != strcmp(entry_name, name) ||
-            0 != lpm_msg_int(entry, "family", 4, 6, &number) || number != family) {
+        if (NULL == entry_name || 0 != strcmp(entry_name, name) || 0 != lpm_msg_int(entry, "family", 4, 6, &number) ||
+            number != family) {
             continue;
         }
         if (NULL == found || 0 == nth) {

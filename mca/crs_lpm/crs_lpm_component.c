@@ -41,7 +41,7 @@ mca_crs_lpm_component_t mca_crs_lpm_component = {
 
 static int add_text(const char *name, const char *help, mca_base_var_info_lvl_t level, const char *standard, char **at)
 {
-    *at = (char *) standard;
+    *at = (char *)standard;
     return mca_base_component_var_register(&mca_crs_lpm_component.super.base_version, name, help,
                                            MCA_BASE_VAR_TYPE_STRING, NULL, 0, 0, level, MCA_BASE_VAR_SCOPE_LOCAL, at);
 }
@@ -49,8 +49,8 @@ static int add_text(const char *name, const char *help, mca_base_var_info_lvl_t 
 static int add_number(const char *name, const char *help, mca_base_var_info_lvl_t level, int standard, int *at)
 {
     *at = standard;
-    return mca_base_component_var_register(&mca_crs_lpm_component.super.base_version, name, help,
-                                           MCA_BASE_VAR_TYPE_INT, NULL, 0, 0, level, MCA_BASE_VAR_SCOPE_ALL_EQ, at);
+    return mca_base_component_var_register(&mca_crs_lpm_component.super.base_version, name, help, MCA_BASE_VAR_TYPE_INT,
+                                           NULL, 0, 0, level, MCA_BASE_VAR_SCOPE_ALL_EQ, at);
 }
 
 static int crs_lpm_register(void)
@@ -115,7 +115,7 @@ static int crs_lpm_open(void)
 
 static int crs_lpm_query(mca_base_module_t **module, int *priority)
 {
-    *module = (mca_base_module_t *) &crs_lpm_module;
+    *module = (mca_base_module_t *)&crs_lpm_module;
     *priority = mca_crs_lpm_component.super.priority;
     return OPAL_SUCCESS;
 }

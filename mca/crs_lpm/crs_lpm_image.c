@@ -39,7 +39,7 @@ struct crs_lpm_image {
  */
 static void become_helper(const char *program, const char *fd_text, const int *fds, size_t n_fds)
 {
-    char *const argv[] = {(char *) program, "--fd", (char *) fd_text, NULL};
+    char *const argv[] = {(char *)program, "--fd", (char *)fd_text, NULL};
 
     if (0 == setpgid(0, 0) && 0 == lpm_child_signals() && 0 == lpm_child_descriptors(fds, n_fds)) {
         execv(program, argv);
@@ -87,7 +87,7 @@ static void on_message(lpm_conn_t *conn, json_t *msg, void *arg)
 {
     crs_lpm_image_t *im = arg;
 
-    (void) conn;
+    (void)conn;
     if (im->finished) {
         return;
     }
@@ -107,8 +107,8 @@ static void on_end(lpm_conn_t *conn, const char *why, void *arg)
         return;
     }
     im->finished = true;
-    snprintf(message, sizeof(message), "%s ended without an answer%s%s", crs_lpm_params.helper,
-             NULL == why ? "" : ": ", NULL == why ? "" : why);
+    snprintf(message, sizeof(message), "%s ended without an answer%s%s", crs_lpm_params.helper, NULL == why ? "" : ": ",
+             NULL == why ? "" : why);
     event = json_pack("{s:s,s:s,s:s,s:s}", "event", "failed", "stage", "helper", "message", message, "detail", "");
     if (NULL == event) {
         opal_output(0, "crs/lpm: %s", message);

@@ -27,18 +27,18 @@ static int crs_lpm_finalize(void)
 static int crs_lpm_checkpoint(pid_t pid, opal_crs_base_snapshot_t *snapshot, opal_crs_base_ckpt_options_t *options,
                               opal_crs_state_type_t *state)
 {
-    (void) pid;
-    (void) snapshot;
-    (void) options;
+    (void)pid;
+    (void)snapshot;
+    (void)options;
     *state = OPAL_CRS_ERROR;
     return OPAL_ERR_NOT_SUPPORTED;
 }
 
 static int crs_lpm_restart(opal_crs_base_snapshot_t *snapshot, bool spawn_child, pid_t *child_pid)
 {
-    (void) snapshot;
-    (void) spawn_child;
-    (void) child_pid;
+    (void)snapshot;
+    (void)spawn_child;
+    (void)child_pid;
     return OPAL_ERR_NOT_SUPPORTED;
 }
 
@@ -54,12 +54,12 @@ static int crs_lpm_enable_checkpoint(void)
 
 static int crs_lpm_prelaunch(int32_t rank, char *base_snapshot_dir, char **app, char **cwd, char ***argv, char ***env)
 {
-    (void) rank;
-    (void) base_snapshot_dir;
-    (void) app;
-    (void) cwd;
-    (void) argv;
-    (void) env;
+    (void)rank;
+    (void)base_snapshot_dir;
+    (void)app;
+    (void)cwd;
+    (void)argv;
+    (void)env;
     return OPAL_ERR_NOT_SUPPORTED;
 }
 

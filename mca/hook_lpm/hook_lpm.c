@@ -34,14 +34,15 @@ static bool frameworks_open = false;
 OMPI_MODULE_DECLSPEC extern ompi_hook_base_component_t mca_hook_lpm_component;
 
 ompi_hook_base_component_t mca_hook_lpm_component = {
-    .hookm_version = {
-        OMPI_HOOK_BASE_VERSION_1_0_0,
-        .mca_component_name = "lpm",
-        .mca_component_major_version = LPM_MAJOR_VERSION,
-        .mca_component_minor_version = LPM_MINOR_VERSION,
-        .mca_component_release_version = LPM_RELEASE_VERSION,
-        .mca_open_component = hook_lpm_open,
-    },
+    .hookm_version =
+        {
+            OMPI_HOOK_BASE_VERSION_1_0_0,
+            .mca_component_name = "lpm",
+            .mca_component_major_version = LPM_MAJOR_VERSION,
+            .mca_component_minor_version = LPM_MINOR_VERSION,
+            .mca_component_release_version = LPM_RELEASE_VERSION,
+            .mca_open_component = hook_lpm_open,
+        },
     .hookm_data = {MCA_BASE_METADATA_PARAM_CHECKPOINT},
     .hookm_mpi_init_bottom = hook_lpm_init_bottom,
     .hookm_mpi_finalize_top = hook_lpm_finalize_top,

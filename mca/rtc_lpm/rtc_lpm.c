@@ -35,15 +35,16 @@ static bool frameworks_open = false;
 ORTE_MODULE_DECLSPEC extern orte_rtc_base_component_t mca_rtc_lpm_component;
 
 orte_rtc_base_component_t mca_rtc_lpm_component = {
-    .base_version = {
-        ORTE_RTC_BASE_VERSION_1_0_0,
-        .mca_component_name = "lpm",
-        .mca_component_major_version = LPM_MAJOR_VERSION,
-        .mca_component_minor_version = LPM_MINOR_VERSION,
-        .mca_component_release_version = LPM_RELEASE_VERSION,
-        .mca_open_component = rtc_lpm_open,
-        .mca_query_component = rtc_lpm_query,
-    },
+    .base_version =
+        {
+            ORTE_RTC_BASE_VERSION_1_0_0,
+            .mca_component_name = "lpm",
+            .mca_component_major_version = LPM_MAJOR_VERSION,
+            .mca_component_minor_version = LPM_MINOR_VERSION,
+            .mca_component_release_version = LPM_RELEASE_VERSION,
+            .mca_open_component = rtc_lpm_open,
+            .mca_query_component = rtc_lpm_query,
+        },
     .base_data = {MCA_BASE_METADATA_PARAM_CHECKPOINT},
 };
 

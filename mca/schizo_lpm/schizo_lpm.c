@@ -26,15 +26,16 @@ static int schizo_lpm_setup_child(orte_job_t *jdata, orte_proc_t *child, orte_ap
 ORTE_MODULE_DECLSPEC extern orte_schizo_base_component_t mca_schizo_lpm_component;
 
 orte_schizo_base_component_t mca_schizo_lpm_component = {
-    .base_version = {
-        MCA_SCHIZO_BASE_VERSION_1_0_0,
-        .mca_component_name = "lpm",
-        .mca_component_major_version = LPM_MAJOR_VERSION,
-        .mca_component_minor_version = LPM_MINOR_VERSION,
-        .mca_component_release_version = LPM_RELEASE_VERSION,
-        .mca_open_component = schizo_lpm_open,
-        .mca_query_component = schizo_lpm_query,
-    },
+    .base_version =
+        {
+            MCA_SCHIZO_BASE_VERSION_1_0_0,
+            .mca_component_name = "lpm",
+            .mca_component_major_version = LPM_MAJOR_VERSION,
+            .mca_component_minor_version = LPM_MINOR_VERSION,
+            .mca_component_release_version = LPM_RELEASE_VERSION,
+            .mca_open_component = schizo_lpm_open,
+            .mca_query_component = schizo_lpm_query,
+        },
     .base_data = {MCA_BASE_METADATA_PARAM_CHECKPOINT},
 };
 

@@ -54,7 +54,7 @@ ORTE_MODULE_DECLSPEC extern mca_snapc_lpm_component_t mca_snapc_lpm_component;
 
 /* ---- snapc_lpm_component.c: MCA parameters ---- */
 
-extern char *snapc_lpm_agent_socket; /* the rank's daemon listens here */
+extern char *snapc_lpm_agent_socket;       /* the rank's daemon listens here */
 extern int snapc_lpm_limit[LPM_STATE_MAX]; /* seconds, 0: none */
 
 /* ---- snapc_lpm_module.c ---- */

@@ -28,7 +28,7 @@
 
 /* libpmix may have a request under way when the order to detach comes */
 #define DETACH_RETRY_US 2000
-#define DETACH_TRIES 2500
+#define DETACH_TRIES    2500
 
 static pthread_t thread;
 static struct event_base *base;
@@ -184,10 +184,9 @@ static int say_hello(int fd)
     if (0 != fstat(fd, &st)) {
         return ORTE_ERROR;
     }
-    return lpm_conn_send(conn, json_pack("{s:s,s:I,s:I,s:I,s:s*}", "op", "hello", "job",
-                                         (json_int_t)ORTE_PROC_MY_NAME->jobid, "rank",
-                                         (json_int_t)ORTE_PROC_MY_NAME->vpid, "inode", (json_int_t)st.st_ino,
-                                         "unmovable", unmovable));
+    return lpm_conn_send(
+        conn, json_pack("{s:s,s:I,s:I,s:I,s:s*}", "op", "hello", "job", (json_int_t)ORTE_PROC_MY_NAME->jobid, "rank",
+                        (json_int_t)ORTE_PROC_MY_NAME->vpid, "inode", (json_int_t)st.st_ino, "unmovable", unmovable));
 }
 
 /* No signal of the application is to be handled on the agent thread. */

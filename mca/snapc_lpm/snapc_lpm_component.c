@@ -25,22 +25,24 @@ static int snapc_lpm_open(void);
 static int snapc_lpm_query(mca_base_module_t **module, int *module_priority);
 
 mca_snapc_lpm_component_t mca_snapc_lpm_component = {
-    .super = {
-        .base_version = {
-            ORTE_SNAPC_BASE_VERSION_2_0_0,
-            .mca_component_name = "lpm",
-            .mca_component_major_version = LPM_MAJOR_VERSION,
-            .mca_component_minor_version = LPM_MINOR_VERSION,
-            .mca_component_release_version = LPM_RELEASE_VERSION,
-            .mca_open_component = snapc_lpm_open,
-            .mca_query_component = snapc_lpm_query,
-            .mca_register_component_params = snapc_lpm_register,
+    .super =
+        {
+            .base_version =
+                {
+                    ORTE_SNAPC_BASE_VERSION_2_0_0,
+                    .mca_component_name = "lpm",
+                    .mca_component_major_version = LPM_MAJOR_VERSION,
+                    .mca_component_minor_version = LPM_MINOR_VERSION,
+                    .mca_component_release_version = LPM_RELEASE_VERSION,
+                    .mca_open_component = snapc_lpm_open,
+                    .mca_query_component = snapc_lpm_query,
+                    .mca_register_component_params = snapc_lpm_register,
+                },
+            .base_data = {MCA_BASE_METADATA_PARAM_CHECKPOINT},
+            .verbose = 0,
+            .output_handle = -1,
+            .priority = 50,
         },
-        .base_data = {MCA_BASE_METADATA_PARAM_CHECKPOINT},
-        .verbose = 0,
-        .output_handle = -1,
-        .priority = 50,
-    },
     .app_start = snapc_lpm_app_start,
     .app_stop = snapc_lpm_app_stop,
 };
@@ -58,9 +60,9 @@ static int register_limit(const lpm_state_info_t *state)
         return ORTE_ERR_OUT_OF_RESOURCE;
     }
     snapc_lpm_limit[state->state] = state->limit;
-    rc = mca_base_component_var_register(&mca_snapc_lpm_component.super.base_version, name, help,
-                                         MCA_BASE_VAR_TYPE_INT, NULL, 0, 0, OPAL_INFO_LVL_5,
-                                         MCA_BASE_VAR_SCOPE_READONLY, &snapc_lpm_limit[state->state]);
+    rc = mca_base_component_var_register(&mca_snapc_lpm_component.super.base_version, name, help, MCA_BASE_VAR_TYPE_INT,
+                                         NULL, 0, 0, OPAL_INFO_LVL_5, MCA_BASE_VAR_SCOPE_READONLY,
+                                         &snapc_lpm_limit[state->state]);
     free(help);
     return (0 > rc) ? rc : ORTE_SUCCESS;
 }

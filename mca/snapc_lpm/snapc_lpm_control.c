@@ -123,7 +123,8 @@ int snapc_lpm_control_init(void)
                     orte_process_info.jobfam_session_dir);
         goto err_destruct;
     }
-    listener = evconnlistener_new(orte_event_base, accepted, NULL, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
+    listener =
+        evconnlistener_new(orte_event_base, accepted, NULL, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
     if (NULL == listener) {
         (void)close(fd);
         goto err_destruct;

@@ -114,8 +114,10 @@ static const char *immovable_mapping(pid_t pid)
     while (NULL == found && NULL != fgets(line, sizeof(line), maps)) {
         line[strcspn(line, "\n")] = '\0';
         if (2 == sscanf(line, "%*s %7s %*s %*s %*s %4095[^\n]", mode, path) && 's' == mode[3] && !mapping_moves(path)) {
-            snprintf(text, sizeof(text), "the rank shares memory with its node, %s (a shared-memory window of MPI, or the "
-                     "program's own)", path);
+            snprintf(text, sizeof(text),
+                     "the rank shares memory with its node, %s (a shared-memory window of MPI, or the "
+                     "program's own)",
+                     path);
             found = text;
         }
     }
@@ -174,8 +176,8 @@ char *snapc_lpm_inspect_room(const json_t *process)
     }
     json_array_foreach(tids, i, tid) {
         if (id_taken(json_integer_value(tid))) {
-            rc = asprintf(&why, "process or thread id %lld of the rank is in use on %s", (long long)json_integer_value(tid),
-                          host);
+            rc = asprintf(&why, "process or thread id %lld of the rank is in use on %s",
+                          (long long)json_integer_value(tid), host);
             return (0 > rc) ? NULL : why;
         }
     }

@@ -225,7 +225,8 @@ int snapc_lpm_local_init(void)
                                                                  : orte_process_info.jobfam_session_dir);
         return ORTE_ERROR;
     }
-    listener = evconnlistener_new(orte_event_base, accepted, NULL, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
+    listener =
+        evconnlistener_new(orte_event_base, accepted, NULL, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
     if (NULL == listener) {
         (void)close(fd);
         return ORTE_ERR_OUT_OF_RESOURCE;

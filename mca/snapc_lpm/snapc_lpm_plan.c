@@ -40,8 +40,7 @@ static orte_job_t *find_job(bool (*fn)(orte_job_t *job, const void *arg), const 
     orte_job_t *job;
     uint32_t key;
 
-    OPAL_HASH_TABLE_FOREACH(key, uint32, job, orte_job_data)
-    {
+    OPAL_HASH_TABLE_FOREACH(key, uint32, job, orte_job_data) {
         if (NULL != job && job->jobid != ORTE_PROC_MY_NAME->jobid && fn(job, arg)) {
             return job;
         }
@@ -169,7 +168,8 @@ static json_t *check_job(void)
         const snapc_lpm_rank_t *rank = snapc_lpm_ranks_at(i);
 
         if (rank->leaving) {
-            snprintf(text, sizeof(text), "the job is ending: rank %s is in MPI_Finalize", ORTE_VPID_PRINT(rank->name.vpid));
+            snprintf(text, sizeof(text), "the job is ending: rank %s is in MPI_Finalize",
+                     ORTE_VPID_PRINT(rank->name.vpid));
             return refuse("ending", text, "nothing to do: the other ranks are expected to follow");
         }
         if (NULL != rank->unmovable) {
@@ -257,11 +257,11 @@ static void list_job(json_t *ranks, const orte_job_t *job, const orte_process_na
             continue;
         }
         rank = snapc_lpm_ranks_find(&proc->name);
-        json_array_append_new(ranks, json_pack("{s:i,s:I,s:s,s:i,s:s}", "job", (int)ORTE_LOCAL_JOBID(job->jobid), "rank",
-                                               (json_int_t)proc->name.vpid, "node",
-                                               (NULL == proc->node || NULL == proc->node->name) ? "?" : proc->node->name,
-                                               "pid", (int)(NULL == rank ? proc->pid : rank->pid), "state",
-                                               state_of(proc, moving)));
+        json_array_append_new(
+            ranks, json_pack("{s:i,s:I,s:s,s:i,s:s}", "job", (int)ORTE_LOCAL_JOBID(job->jobid), "rank",
+                             (json_int_t)proc->name.vpid, "node",
+                             (NULL == proc->node || NULL == proc->node->name) ? "?" : proc->node->name, "pid",
+                             (int)(NULL == rank ? proc->pid : rank->pid), "state", state_of(proc, moving)));
     }
 }
 
@@ -271,8 +271,7 @@ json_t *snapc_lpm_plan_list(const orte_process_name_t *moving)
     orte_job_t *job;
     uint32_t key;
 
-    OPAL_HASH_TABLE_FOREACH(key, uint32, job, orte_job_data)
-    {
+    OPAL_HASH_TABLE_FOREACH(key, uint32, job, orte_job_data) {
         if (NULL != job && job->jobid != ORTE_PROC_MY_NAME->jobid) {
             list_job(ranks, job, moving);
         }
@@ -282,8 +281,8 @@ json_t *snapc_lpm_plan_list(const orte_process_name_t *moving)
         orte_proc_t *daemon = opal_pointer_array_get_item(job->procs, i);
 
         if (NULL != daemon && NULL != daemon->node && NULL != daemon->node->name) {
-            json_array_append_new(nodes, json_pack("{s:s,s:i}", "node", daemon->node->name, "slots",
-                                                   (int)daemon->node->slots));
+            json_array_append_new(
+                nodes, json_pack("{s:s,s:i}", "node", daemon->node->name, "slots", (int)daemon->node->slots));
         }
     }
     return json_pack("{s:s,s:o,s:o}", "event", "list", "ranks", ranks, "nodes", nodes);

@@ -28,7 +28,8 @@ const char *snapc_lpm_pmix_untested(void)
     char known[64];
     const char *running = PMIx_Get_version();
 
-    snprintf(known, sizeof(known), "%ld.%ld.%ld", (long)PMIX_VERSION_MAJOR, (long)PMIX_VERSION_MINOR, (long)PMIX_VERSION_RELEASE);
+    snprintf(known, sizeof(known), "%ld.%ld.%ld", (long)PMIX_VERSION_MAJOR, (long)PMIX_VERSION_MINOR,
+             (long)PMIX_VERSION_RELEASE);
     if (4 == PMIX_VERSION_MAJOR && 2 == PMIX_VERSION_MINOR && NULL != running && NULL != strstr(running, known)) {
         return NULL;
     }
@@ -118,7 +119,7 @@ static void fix_trackers(void *arg)
     const fix_t *fix = arg;
     pmix_server_trkr_t *tracker;
 
-    PMIX_LIST_FOREACH (tracker, &pmix_server_globals.collectives, pmix_server_trkr_t) {
+    PMIX_LIST_FOREACH(tracker, &pmix_server_globals.collectives, pmix_server_trkr_t) {
         for (size_t i = 0; i < tracker->npcs; ++i) {
             if (!tracker->host_called && PMIX_RANK_WILDCARD == tracker->pcs[i].rank &&
                 0 == strncmp(tracker->pcs[i].nspace, fix->nspace, PMIX_MAX_NSLEN)) {

@@ -74,8 +74,8 @@ static int send_text(orte_vpid_t daemon, const char *text)
     if (NULL == buffer || OPAL_SUCCESS != (rc = opal_dss.pack(buffer, &text, 1, OPAL_STRING))) {
         goto err_release;
     }
-    if (0 > (rc = orte_rml.send_buffer_nb(orte_mgmt_conduit, &name, buffer, SNAPC_LPM_RML_TAG,
-                                          orte_rml_send_callback, NULL))) {
+    if (0 > (rc = orte_rml.send_buffer_nb(orte_mgmt_conduit, &name, buffer, SNAPC_LPM_RML_TAG, orte_rml_send_callback,
+                                          NULL))) {
         goto err_release;
     }
     return ORTE_SUCCESS;

@@ -23,7 +23,7 @@
 #include "orte/util/proc_info.h"
 
 /* How long output of the ended original may take to come out of its pipes. */
-#define DRAIN_TRIES 500
+#define DRAIN_TRIES       500
 #define DRAIN_INTERVAL_US 5000
 
 static orte_process_name_t rank;
@@ -80,8 +80,8 @@ static void do_inspect(const json_t *message)
     }
     pid = agent->pid;
     json_object_set_new(process, "inode", json_integer((json_int_t)agent->socket_inode));
-    report(json_pack("{s:s,s:O,s:o}", "event", "inspected", "process", process, "ifaces",
-                     snapc_lpm_inspect_interfaces()));
+    report(
+        json_pack("{s:s,s:O,s:o}", "event", "inspected", "process", process, "ifaces", snapc_lpm_inspect_interfaces()));
 }
 
 static void image_event(crs_lpm_image_t *from, json_t *event, void *arg)

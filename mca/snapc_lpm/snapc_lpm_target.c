@@ -204,8 +204,8 @@ static void do_open(json_t *message)
 
 static void do_restore(void)
 {
-    if (NULL == image || 0 != snapc_lpm_image_ops()->command(image, json_pack("{s:s,s:O}", "op", "restore", "inherit",
-                                                                              inherit))) {
+    if (NULL == image ||
+        0 != snapc_lpm_image_ops()->command(image, json_pack("{s:s,s:O}", "op", "restore", "inherit", inherit))) {
         report_failure("restore", "lpm-helper does not take commands");
     }
 }

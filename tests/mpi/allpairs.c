@@ -14,13 +14,13 @@
 
 #include "common.h"
 
-#define PER_PAIR 4             /* messages from each rank to each rank in a round */
-#define TAGS 16384             /* the tag of a message is its number modulo this */
-#define LENGTH_MAX (16L << 20)
-#define WILD_MAX (256L << 10)  /* longest message where the receiver cannot know the sender beforehand */
-#define MAGIC UINT64_C(0x6c706d20616c6c70)
-#define VECTOR_BLOCK 64        /* bytes per block of the derived data type ... */
-#define VECTOR_STRIDE 96       /* ... and from one block to the next */
+#define PER_PAIR      4     /* messages from each rank to each rank in a round */
+#define TAGS          16384 /* the tag of a message is its number modulo this */
+#define LENGTH_MAX    (16L << 20)
+#define WILD_MAX      (256L << 10) /* longest message where the receiver cannot know the sender beforehand */
+#define MAGIC         UINT64_C(0x6c706d20616c6c70)
+#define VECTOR_BLOCK  64 /* bytes per block of the derived data type ... */
+#define VECTOR_STRIDE 96 /* ... and from one block to the next */
 
 struct header {
     uint64_t magic, seq, length, sum;
@@ -34,8 +34,8 @@ struct message {
 };
 
 struct world {
-    MPI_Comm comm;      /* the messages, nothing else */
-    MPI_Comm collect;   /* collectives */
+    MPI_Comm comm;    /* the messages, nothing else */
+    MPI_Comm collect; /* collectives */
     int rank, size;
     long round;
     long longest;       /* limit on the length in this round's style */
@@ -65,7 +65,7 @@ static inline uint64_t mix(uint64_t x)
 /* The number that stands for one message; all else about it is derived from this. */
 static uint64_t key_of(int from, int to, uint64_t seq)
 {
-    return mix(seed ^ mix(((uint64_t) from << 52) ^ ((uint64_t) to << 40) ^ (seq + 1)));
+    return mix(seed ^ mix(((uint64_t)from << 52) ^ ((uint64_t)to << 40) ^ (seq + 1)));
 }
 
 /* Mostly short; often near 64 KiB, where btl/tcp goes over from eager to rendezvous; now and then the full 16 MiB. */
@@ -76,12 +76,12 @@ static long length_of(const struct world *w, int from, int to, uint64_t seq)
 
     switch (key % 64) {
     case 0 ... 7: length = 0; break;
-    case 8 ... 15: length = 1 + (long) (r % (sizeof(struct header) - 1)); break;
-    case 16 ... 41: length = (long) (r % 4097); break;
-    case 42 ... 53: length = (long) (r % 65537); break;
-    case 54 ... 59: length = 65536 - 128 + (long) (r % 256); break;
-    case 60 ... 62: length = (long) (r % (1L << 20)); break;
-    default: length = r % 4 ? (long) (r % (4L << 20)) : LENGTH_MAX; break;
+    case 8 ... 15: length = 1 + (long)(r % (sizeof(struct header) - 1)); break;
+    case 16 ... 41: length = (long)(r % 4097); break;
+    case 42 ... 53: length = (long)(r % 65537); break;
+    case 54 ... 59: length = 65536 - 128 + (long)(r % 256); break;
+    case 60 ... 62: length = (long)(r % (1L << 20)); break;
+    default: length = r % 4 ? (long)(r % (4L << 20)) : LENGTH_MAX; break;
     }
     return length < w->longest ? length : w->longest;
 }
@@ -91,7 +91,7 @@ static int class_of(long length)
     if (0 == length) {
         return 0;
     }
-    if (length < (long) sizeof(struct header)) {
+    if (length < (long)sizeof(struct header)) {
         return 1;
     }
     if (length <= 4096) {
@@ -106,13 +106,13 @@ static int class_of(long length)
 /* Where the payload of a message of this length begins: short ones have no header. */
 static long payload_at(long length)
 {
-    return length < (long) sizeof(struct header) ? 0 : (long) sizeof(struct header);
+    return length < (long)sizeof(struct header) ? 0 : (long)sizeof(struct header);
 }
 
 /* The word of the payload's pattern that begins at byte `i` (a multiple of 8). */
 static inline uint64_t pattern(uint64_t key, long i)
 {
-    return (key + (uint64_t) i) * UINT64_C(0x9e3779b97f4a7c15);
+    return (key + (uint64_t)i) * UINT64_C(0x9e3779b97f4a7c15);
 }
 
 /* Fills the payload with its pattern; returns its checksum. */
@@ -125,8 +125,8 @@ static uint64_t fill_payload(char *data, long bytes, uint64_t key)
         uint64_t part = 0;
 
         word = pattern(key, i);
-        memcpy(data + i, &word, (size_t) n);
-        memcpy(&part, &word, (size_t) n);
+        memcpy(data + i, &word, (size_t)n);
+        memcpy(&part, &word, (size_t)n);
         sum = (sum ^ part) * UINT64_C(0x100000001b3);
     }
     return sum;
@@ -142,10 +142,10 @@ static long check_payload(const char *data, long bytes, uint64_t key, uint64_t *
         long n = bytes - i < 8 ? bytes - i : 8;
         uint64_t word = pattern(key, i), part = 0;
 
-        memcpy(&part, data + i, (size_t) n);
+        memcpy(&part, data + i, (size_t)n);
         *sum = (*sum ^ part) * UINT64_C(0x100000001b3);
-        if (-1 == bad && 0 != memcmp(data + i, &word, (size_t) n)) {
-            for (bad = i; data[bad] == ((const char *) &word)[bad - i]; bad++) {
+        if (-1 == bad && 0 != memcmp(data + i, &word, (size_t)n)) {
+            for (bad = i; data[bad] == ((const char *)&word)[bad - i]; bad++) {
             }
         }
     }
@@ -159,12 +159,18 @@ static struct message make_message(struct world *w, int to, int *tag)
     struct message m = {.peer = to, .length = length_of(w, w->rank, to, seq)};
     long start = payload_at(m.length);
 
-    *tag = (int) (seq % TAGS);
-    m.data = test_alloc((size_t) m.length);
+    *tag = (int)(seq % TAGS);
+    m.data = test_alloc((size_t)m.length);
     sum = fill_payload(m.data + start, m.length - start, key);
     if (0 != start) {
-        struct header h = {.magic = MAGIC, .seq = seq, .length = (uint64_t) m.length, .sum = sum, .from = w->rank,
-                           .to = to, .tag = *tag, .round = (int32_t) w->round};
+        struct header h = {.magic = MAGIC,
+                           .seq = seq,
+                           .length = (uint64_t)m.length,
+                           .sum = sum,
+                           .from = w->rank,
+                           .to = to,
+                           .tag = *tag,
+                           .round = (int32_t)w->round};
         memcpy(m.data, &h, sizeof(h));
     }
     return m;
@@ -193,7 +199,7 @@ static void check_header(const struct world *w, const struct message *m, uint64_
         test_defect("%s: message %" PRIu64 " from %d came in place of %" PRIu64 " (round %ld, sent in round %d)",
                     disorder(h.seq, seq), h.seq, m->peer, seq, w->round, h.round);
     }
-    if (tag != h.tag || (uint64_t) m->length != h.length || sum != h.sum) {
+    if (tag != h.tag || (uint64_t)m->length != h.length || sum != h.sum) {
         test_defect("corrupted: message %" PRIu64 " from %d: tag %d length %ld checksum %" PRIx64 ", sent as tag %d "
                     "length %" PRIu64 " checksum %" PRIx64 " (round %ld)",
                     seq, m->peer, tag, m->length, sum, h.tag, h.length, h.sum, w->round);
@@ -205,7 +211,7 @@ static void check_message(struct world *w, const struct message *m, const MPI_St
 {
     uint64_t seq = w->received[m->peer]++, key = key_of(m->peer, w->rank, seq), sum;
     long expected = length_of(w, m->peer, w->rank, seq), start = payload_at(m->length), bad;
-    int tag = (int) (seq % TAGS);
+    int tag = (int)(seq % TAGS);
 
     if (m->length == expected && status->MPI_TAG == tag) {
         bad = check_payload(m->data + start, m->length - start, key, &sum);
@@ -217,7 +223,7 @@ static void check_message(struct world *w, const struct message *m, const MPI_St
                         m->peer, m->length, bad, w->round);
         }
         w->messages++;
-        w->bytes += (uint64_t) m->length;
+        w->bytes += (uint64_t)m->length;
         w->classes[class_of(m->length)]++;
         return;
     }
@@ -226,7 +232,7 @@ static void check_message(struct world *w, const struct message *m, const MPI_St
     }
     test_defect("%s: a message from %d with tag %d and %ld bytes came where number %" PRIu64 " had to come, tag %d and "
                 "%ld bytes (round %ld)",
-                disorder((uint64_t) status->MPI_TAG, (uint64_t) tag), m->peer, status->MPI_TAG, m->length, seq, tag,
+                disorder((uint64_t)status->MPI_TAG, (uint64_t)tag), m->peer, status->MPI_TAG, m->length, seq, tag,
                 expected, w->round);
 }
 
@@ -272,9 +278,9 @@ static void start_sends(struct world *w, enum send_kind kind, MPI_Request *reque
 
         *m = make_message(w, to, &tag);
         if (SEND_SYNC == kind) {
-            test_mpi(MPI_Issend(m->data, (int) m->length, MPI_BYTE, to, tag, w->comm, &requests[i]), "MPI_Issend");
+            test_mpi(MPI_Issend(m->data, (int)m->length, MPI_BYTE, to, tag, w->comm, &requests[i]), "MPI_Issend");
         } else {
-            test_mpi(MPI_Isend(m->data, (int) m->length, MPI_BYTE, to, tag, w->comm, &requests[i]), "MPI_Isend");
+            test_mpi(MPI_Isend(m->data, (int)m->length, MPI_BYTE, to, tag, w->comm, &requests[i]), "MPI_Isend");
         }
     }
 }
@@ -294,9 +300,9 @@ static void post_receives(struct world *w, bool any, MPI_Request *requests, stru
         int from = (w->rank + i) % w->size;
         struct message *m = &messages[i];
 
-        m->length = any ? WILD_MAX : room_for(w, from, w->received[from] + (uint64_t) (i / w->size));
-        m->data = test_alloc((size_t) m->length);
-        test_mpi(MPI_Irecv(m->data, (int) m->length, MPI_BYTE, any ? MPI_ANY_SOURCE : from, MPI_ANY_TAG, w->comm,
+        m->length = any ? WILD_MAX : room_for(w, from, w->received[from] + (uint64_t)(i / w->size));
+        m->data = test_alloc((size_t)m->length);
+        test_mpi(MPI_Irecv(m->data, (int)m->length, MPI_BYTE, any ? MPI_ANY_SOURCE : from, MPI_ANY_TAG, w->comm,
                            &requests[i]),
                  "MPI_Irecv");
     }
@@ -305,7 +311,7 @@ static void post_receives(struct world *w, bool any, MPI_Request *requests, stru
 /* Waits for the posted receives. Posted order is matching order, so the messages of a sender are in order here. */
 static void finish_receives(struct world *w, MPI_Request *requests, struct message *messages)
 {
-    MPI_Status *statuses = test_alloc((size_t) (PER_PAIR * w->size) * sizeof(*statuses));
+    MPI_Status *statuses = test_alloc((size_t)(PER_PAIR * w->size) * sizeof(*statuses));
     int code = MPI_Waitall(PER_PAIR * w->size, requests, statuses);
 
     for (int i = 0; MPI_ERR_IN_STATUS == code && i < PER_PAIR * w->size; i++) {
@@ -358,9 +364,9 @@ static void style_blocking(struct world *w, struct window *v)
         struct message m = make_message(w, to, &tag);
 
         if (0 == i % 2) {
-            test_mpi(MPI_Send(m.data, (int) m.length, MPI_BYTE, to, tag, w->comm), "MPI_Send");
+            test_mpi(MPI_Send(m.data, (int)m.length, MPI_BYTE, to, tag, w->comm), "MPI_Send");
         } else {
-            test_mpi(MPI_Ssend(m.data, (int) m.length, MPI_BYTE, to, tag, w->comm), "MPI_Ssend");
+            test_mpi(MPI_Ssend(m.data, (int)m.length, MPI_BYTE, to, tag, w->comm), "MPI_Ssend");
         }
         free(m.data);
     }
@@ -396,7 +402,7 @@ static void receive_probed(struct world *w, bool matched)
         test_mpi(MPI_Probe(MPI_ANY_SOURCE, MPI_ANY_TAG, w->comm, &status), "MPI_Probe");
     }
     test_mpi(MPI_Get_count(&status, MPI_BYTE, &count), "MPI_Get_count");
-    m.data = test_alloc((size_t) count);
+    m.data = test_alloc((size_t)count);
     if (matched) {
         test_mpi(MPI_Mrecv(m.data, count, MPI_BYTE, &handle, &status), "MPI_Mrecv");
     } else {
@@ -427,15 +433,15 @@ static void style_unexpected(struct world *w, struct window *v)
 
 static void style_sendrecv(struct world *w, struct window *v)
 {
-    (void) v;
+    (void)v;
     for (int i = 0; i < PER_PAIR * w->size; i++) {
         int tag, to = (w->rank + i) % w->size, from = (w->rank + PER_PAIR * w->size - i) % w->size;
         struct message out = make_message(w, to, &tag), in = {.peer = from};
         MPI_Status status;
 
         in.length = room_for(w, from, w->received[from]);
-        in.data = test_alloc((size_t) in.length);
-        test_mpi(MPI_Sendrecv(out.data, (int) out.length, MPI_BYTE, to, tag, in.data, (int) in.length, MPI_BYTE, from,
+        in.data = test_alloc((size_t)in.length);
+        test_mpi(MPI_Sendrecv(out.data, (int)out.length, MPI_BYTE, to, tag, in.data, (int)in.length, MPI_BYTE, from,
                               MPI_ANY_TAG, w->comm, &status),
                  "MPI_Sendrecv");
         free(out.data);
@@ -447,15 +453,15 @@ static void style_sendrecv(struct world *w, struct window *v)
 static MPI_Datatype gap_type(long bytes, size_t *extent)
 {
     long blocks = bytes / VECTOR_BLOCK, rest = bytes % VECTOR_BLOCK;
-    int lengths[2] = {1, (int) rest};
+    int lengths[2] = {1, (int)rest};
     MPI_Aint places[2] = {0, blocks * VECTOR_STRIDE};
     MPI_Datatype parts[2] = {MPI_DATATYPE_NULL, MPI_BYTE}, type;
 
-    test_mpi(MPI_Type_vector((int) blocks, VECTOR_BLOCK, VECTOR_STRIDE, MPI_BYTE, &parts[0]), "MPI_Type_vector");
+    test_mpi(MPI_Type_vector((int)blocks, VECTOR_BLOCK, VECTOR_STRIDE, MPI_BYTE, &parts[0]), "MPI_Type_vector");
     test_mpi(MPI_Type_create_struct(2, lengths, places, parts, &type), "MPI_Type_create_struct");
     test_mpi(MPI_Type_commit(&type), "MPI_Type_commit");
     test_mpi(MPI_Type_free(&parts[0]), "MPI_Type_free");
-    *extent = (size_t) (blocks * VECTOR_STRIDE + rest);
+    *extent = (size_t)(blocks * VECTOR_STRIDE + rest);
     return type;
 }
 
@@ -463,7 +469,7 @@ static MPI_Datatype gap_type(long bytes, size_t *extent)
 static void gap_copy(char *gapped, char *plain, long bytes, bool to_gapped)
 {
     for (long i = 0; i < bytes; i += VECTOR_BLOCK) {
-        size_t n = (size_t) (bytes - i < VECTOR_BLOCK ? bytes - i : VECTOR_BLOCK);
+        size_t n = (size_t)(bytes - i < VECTOR_BLOCK ? bytes - i : VECTOR_BLOCK);
         char *place = gapped + i / VECTOR_BLOCK * VECTOR_STRIDE;
 
         if (to_gapped) {
@@ -504,7 +510,7 @@ static void style_gapped_recv(struct world *w, struct window *v)
         long length = length_of(w, from, w->rank, w->received[from]);
         size_t extent;
         MPI_Datatype type = gap_type(length, &extent);
-        struct message m = {.peer = from, .length = length, .data = test_alloc((size_t) length)};
+        struct message m = {.peer = from, .length = length, .data = test_alloc((size_t)length)};
         char *gapped = test_alloc(extent);
         MPI_Status status;
 
@@ -525,28 +531,28 @@ static const struct style {
     long longest;
     void (*run)(struct world *w, struct window *v);
 } styles[] = {
-    {"window", LENGTH_MAX, style_window},           {"any_source", WILD_MAX, style_any_source},
-    {"blocking", LENGTH_MAX, style_blocking},       {"recv_any", WILD_MAX, style_recv_any},
-    {"probe", LENGTH_MAX, style_probe},             {"sendrecv", LENGTH_MAX, style_sendrecv},
-    {"issend", WILD_MAX, style_issend},             {"derived", LENGTH_MAX, style_derived},
-    {"unexpected", LENGTH_MAX, style_unexpected},   {"gapped_recv", LENGTH_MAX, style_gapped_recv},
+    {"window", LENGTH_MAX, style_window},         {"any_source", WILD_MAX, style_any_source},
+    {"blocking", LENGTH_MAX, style_blocking},     {"recv_any", WILD_MAX, style_recv_any},
+    {"probe", LENGTH_MAX, style_probe},           {"sendrecv", LENGTH_MAX, style_sendrecv},
+    {"issend", WILD_MAX, style_issend},           {"derived", LENGTH_MAX, style_derived},
+    {"unexpected", LENGTH_MAX, style_unexpected}, {"gapped_recv", LENGTH_MAX, style_gapped_recv},
 };
 
-#define STYLES ((long) (sizeof(styles) / sizeof(styles[0])))
+#define STYLES ((long)(sizeof(styles) / sizeof(styles[0])))
 
 /* Each rank broadcasts in turn, one root per round. */
 static void check_bcast(struct world *w)
 {
-    int root = (int) (w->round % w->size);
-    uint64_t key = mix(seed ^ (uint64_t) w->round);
-    long length = (long) (key % (0 == w->round % 5 ? 1L << 20 : 4096)), bad;
-    char *data = test_alloc((size_t) length);
+    int root = (int)(w->round % w->size);
+    uint64_t key = mix(seed ^ (uint64_t)w->round);
+    long length = (long)(key % (0 == w->round % 5 ? 1L << 20 : 4096)), bad;
+    char *data = test_alloc((size_t)length);
     uint64_t sum;
 
     if (root == w->rank) {
         fill_payload(data, length, key);
     }
-    test_mpi(MPI_Bcast(data, (int) length, MPI_BYTE, root, w->collect), "MPI_Bcast");
+    test_mpi(MPI_Bcast(data, (int)length, MPI_BYTE, root, w->collect), "MPI_Bcast");
     bad = check_payload(data, length, key, &sum);
     if (-1 != bad) {
         test_defect("MPI_Bcast of %ld bytes from %d: byte %ld is wrong (round %ld)", length, root, bad, w->round);
@@ -557,7 +563,7 @@ static void check_bcast(struct world *w)
 /* Exchanges how many messages were sent; they have to be as many as came. */
 static void check_alltoall(struct world *w)
 {
-    uint64_t *told = test_alloc((size_t) w->size * sizeof(*told));
+    uint64_t *told = test_alloc((size_t)w->size * sizeof(*told));
 
     test_mpi(MPI_Alltoall(w->sent, 1, MPI_UINT64_T, told, 1, MPI_UINT64_T, w->collect), "MPI_Alltoall");
     for (int i = 0; i < w->size; i++) {
@@ -579,7 +585,7 @@ static void check_allreduce(struct world *w)
     }
     test_mpi(MPI_Allreduce(mine, all, 64, MPI_INT64_T, MPI_SUM, w->collect), "MPI_Allreduce");
     for (int i = 0; i < 64; i++) {
-        if (all[i] != (int64_t) w->size * (w->size + 1) / 2 * (w->round + i)) {
+        if (all[i] != (int64_t)w->size * (w->size + 1) / 2 * (w->round + i)) {
             test_defect("MPI_Allreduce: element %d is %" PRId64 " (round %ld)", i, all[i], w->round);
         }
     }
@@ -603,7 +609,7 @@ static void check_nothing_left(struct world *w)
 
 static void on_stall(int number)
 {
-    (void) number;
+    (void)number;
     if (write(STDERR_FILENO, stall_text, strlen(stall_text)) < 0) {
         _exit(TEST_DEFECT + 1);
     }
@@ -615,7 +621,7 @@ static void guard_round(const struct world *w, const char *style, long seconds)
 {
     snprintf(stall_text, sizeof(stall_text), "DEFECT: rank %d: round %ld (%s) does not end: a message is lost\n",
              w->rank, w->round, style);
-    alarm((unsigned) seconds);
+    alarm((unsigned)seconds);
 }
 
 static void run_round(struct world *w, struct window *v, const struct options *o)
@@ -643,7 +649,7 @@ static bool another_round(const struct world *w, const struct options *o, double
     int more = 0;
 
     if (0 == w->rank) {
-        more = w->round < STYLES || MPI_Wtime() - start < (double) o->seconds || test_exists(o->brake);
+        more = w->round < STYLES || MPI_Wtime() - start < (double)o->seconds || test_exists(o->brake);
     }
     test_mpi(MPI_Bcast(&more, 1, MPI_INT, 0, w->collect), "MPI_Bcast of the decision");
     return 0 != more;
@@ -706,10 +712,10 @@ static void world_init(struct world *w)
     test_mpi(MPI_Comm_set_errhandler(w->collect, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
     MPI_Comm_rank(w->comm, &w->rank);
     MPI_Comm_size(w->comm, &w->size);
-    w->sent = test_alloc((size_t) w->size * sizeof(*w->sent));
-    w->received = test_alloc((size_t) w->size * sizeof(*w->received));
-    memset(w->sent, 0, (size_t) w->size * sizeof(*w->sent));
-    memset(w->received, 0, (size_t) w->size * sizeof(*w->received));
+    w->sent = test_alloc((size_t)w->size * sizeof(*w->sent));
+    w->received = test_alloc((size_t)w->size * sizeof(*w->received));
+    memset(w->sent, 0, (size_t)w->size * sizeof(*w->sent));
+    memset(w->received, 0, (size_t)w->size * sizeof(*w->received));
 }
 
 static void world_free(struct world *w)
@@ -730,12 +736,12 @@ int main(int argc, char **argv)
 
     test_mpi(MPI_Init(&argc, &argv), "MPI_Init");
     o = parse(argc, argv);
-    seed = mix((uint64_t) o.seed);
+    seed = mix((uint64_t)o.seed);
     world_init(&w);
     if (SIG_ERR == signal(SIGALRM, on_stall)) {
         test_defect("signal: %s", strerror(errno));
     }
-    places = (size_t) (PER_PAIR * w.size);
+    places = (size_t)(PER_PAIR * w.size);
     v = (struct window){.sends = test_alloc(places * sizeof(MPI_Request)),
                         .receives = test_alloc(places * sizeof(MPI_Request)),
                         .out = test_alloc(places * sizeof(struct message)),

@@ -21,7 +21,7 @@
 
 /* The exit code with which a program says that the MPI library or the move did something wrong. */
 #define TEST_DEFECT 9
-#define TEST_USAGE 2
+#define TEST_USAGE  2
 
 #define TEST_HASH_START UINT64_C(0xcbf29ce484222325)
 
@@ -117,7 +117,7 @@ static inline void test_pace(long microseconds)
             test_defect("MPI_Wtime went back from %.9f to %.9f", last, now);
         }
         last = now;
-    } while ((now - start) * 1e6 < (double) microseconds);
+    } while ((now - start) * 1e6 < (double)microseconds);
 }
 
 /** FNV-1a over some bytes, going on from an earlier hash (TEST_HASH_START in the beginning). */
@@ -141,13 +141,13 @@ static inline void test_print_places(MPI_Comm comm, const char *head)
     MPI_Comm_size(comm, &size);
     test_mpi(MPI_Get_processor_name(name, &length), "MPI_Get_processor_name");
     if (0 == rank) {
-        all = test_alloc((size_t) size * sizeof(name));
+        all = test_alloc((size_t)size * sizeof(name));
     }
     test_mpi(MPI_Gather(name, sizeof(name), MPI_CHAR, all, sizeof(name), MPI_CHAR, 0, comm), "MPI_Gather of the hosts");
     if (0 == rank) {
         printf("%s, ranks on:", head);
         for (int i = 0; i < size; i++) {
-            printf(" %d@%s", i, all + (size_t) i * sizeof(name));
+            printf(" %d@%s", i, all + (size_t)i * sizeof(name));
         }
         printf("\n");
         fflush(stdout);

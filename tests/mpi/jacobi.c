@@ -25,7 +25,7 @@ struct options {
 struct block {
     MPI_Comm comm;
     int up, down, left, right;
-    long rows, cols;   /* without halo */
+    long rows, cols; /* without halo */
     double *now, *next;
     MPI_Datatype column;
 };
@@ -33,16 +33,17 @@ struct block {
 static void usage(void)
 {
     fprintf(stderr, "usage: jacobi [--rows N] [--cols N] [--iters N] [--report K] [--pace-us U] [--brake FILE]\n"
-                    "              [--obstacle tcp|file:PATH|window --obstacle-rank R]   rank R (-1: all) holds what cannot move\n");
+                    "              [--obstacle tcp|file:PATH|window --obstacle-rank R]   rank R (-1: all) holds what "
+                    "cannot move\n");
     exit(TEST_USAGE);
 }
 
 static struct options parse(int argc, char **argv)
 {
-    static const struct option names[] = {{"rows", 1, NULL, 'r'},   {"cols", 1, NULL, 'c'},    {"iters", 1, NULL, 'i'},
-                                          {"report", 1, NULL, 'p'}, {"pace-us", 1, NULL, 'u'}, {"brake", 1, NULL, 'b'},
-                                          {"obstacle", 1, NULL, 'o'}, {"obstacle-rank", 1, NULL, 'O'},
-                                          {NULL, 0, NULL, 0}};
+    static const struct option names[] = {
+        {"rows", 1, NULL, 'r'},     {"cols", 1, NULL, 'c'},          {"iters", 1, NULL, 'i'},
+        {"report", 1, NULL, 'p'},   {"pace-us", 1, NULL, 'u'},       {"brake", 1, NULL, 'b'},
+        {"obstacle", 1, NULL, 'o'}, {"obstacle-rank", 1, NULL, 'O'}, {NULL, 0, NULL, 0}};
     struct options o = {.rows = 256, .cols = 256, .iters = 1000, .report = 100};
     int c;
 
@@ -68,7 +69,7 @@ static struct options parse(int argc, char **argv)
 /* Index of a cell of the block; row and column 0 and the last ones are halo. */
 static inline size_t at(const struct block *b, long row, long col)
 {
-    return (size_t) row * (size_t) (b->cols + 2) + (size_t) col;
+    return (size_t)row * (size_t)(b->cols + 2) + (size_t)col;
 }
 
 /* Where part `index` of `parts` begins when `total` is dealt out as evenly as it goes. */
@@ -80,7 +81,7 @@ static long part_start(long total, int parts, int index)
 /* A start value that no neighbour shares, so that a halo from the wrong rank or iteration shows in the hash. */
 static double start_value(long row, long col)
 {
-    return (double) ((row * 7919 + col * 104729) % 10007) / 10007.0;
+    return (double)((row * 7919 + col * 104729) % 10007) / 10007.0;
 }
 
 static void block_init(struct block *b, const struct options *o)
@@ -101,15 +102,15 @@ static void block_init(struct block *b, const struct options *o)
     col0 = part_start(o->cols, dims[1], here[1]);
     b->rows = part_start(o->rows, dims[0], here[0] + 1) - row0;
     b->cols = part_start(o->cols, dims[1], here[1] + 1) - col0;
-    b->now = test_alloc((size_t) (b->rows + 2) * (size_t) (b->cols + 2) * sizeof(double));
-    b->next = test_alloc((size_t) (b->rows + 2) * (size_t) (b->cols + 2) * sizeof(double));
+    b->now = test_alloc((size_t)(b->rows + 2) * (size_t)(b->cols + 2) * sizeof(double));
+    b->next = test_alloc((size_t)(b->rows + 2) * (size_t)(b->cols + 2) * sizeof(double));
     for (long i = 0; i < b->rows + 2; i++) {
         for (long j = 0; j < b->cols + 2; j++) {
             /* Halo cells on the rim of the whole field keep this value for ever: the boundary condition. */
             b->now[at(b, i, j)] = b->next[at(b, i, j)] = start_value(row0 + i, col0 + j);
         }
     }
-    test_mpi(MPI_Type_vector((int) b->rows, 1, (int) b->cols + 2, MPI_DOUBLE, &b->column), "MPI_Type_vector");
+    test_mpi(MPI_Type_vector((int)b->rows, 1, (int)b->cols + 2, MPI_DOUBLE, &b->column), "MPI_Type_vector");
     test_mpi(MPI_Type_commit(&b->column), "MPI_Type_commit");
 }
 
@@ -125,7 +126,7 @@ static void exchange_halos(struct block *b)
 {
     enum { TO_UP, TO_DOWN, TO_LEFT, TO_RIGHT };
     double *f = b->now;
-    int cols = (int) b->cols;
+    int cols = (int)b->cols;
     MPI_Request r[8];
 
     MPI_Irecv(&f[at(b, 0, 1)], cols, MPI_DOUBLE, b->up, TO_DOWN, b->comm, &r[0]);
@@ -146,9 +147,8 @@ static double relax(struct block *b)
 
     for (long i = 1; i <= b->rows; i++) {
         for (long j = 1; j <= b->cols; j++) {
-            double value = 0.25
-                           * (b->now[at(b, i - 1, j)] + b->now[at(b, i + 1, j)] + b->now[at(b, i, j - 1)]
-                              + b->now[at(b, i, j + 1)]);
+            double value = 0.25 * (b->now[at(b, i - 1, j)] + b->now[at(b, i + 1, j)] + b->now[at(b, i, j - 1)] +
+                                   b->now[at(b, i, j + 1)]);
             double change = value - b->now[at(b, i, j)];
 
             b->next[at(b, i, j)] = value;
@@ -194,14 +194,14 @@ static void print_result(const struct block *b, uint64_t hash)
     MPI_Comm_rank(b->comm, &rank);
     MPI_Comm_size(b->comm, &size);
     for (long i = 1; i <= b->rows; i++) {
-        hash = test_hash(hash, &b->now[at(b, i, 1)], (size_t) b->cols * sizeof(double));
+        hash = test_hash(hash, &b->now[at(b, i, 1)], (size_t)b->cols * sizeof(double));
     }
     if (0 == rank) {
-        all = test_alloc((size_t) size * sizeof(*all));
+        all = test_alloc((size_t)size * sizeof(*all));
     }
     test_mpi(MPI_Gather(&hash, 1, MPI_UINT64_T, all, 1, MPI_UINT64_T, 0, b->comm), "MPI_Gather of the hashes");
     if (0 == rank) {
-        printf("jacobi: result %016" PRIx64 "\n", test_hash(TEST_HASH_START, all, (size_t) size * sizeof(*all)));
+        printf("jacobi: result %016" PRIx64 "\n", test_hash(TEST_HASH_START, all, (size_t)size * sizeof(*all)));
         fflush(stdout);
         free(all);
     }

@@ -25,9 +25,9 @@ static inline void test_hold_tcp(void)
     socklen_t length = sizeof(address);
     int server = socket(AF_INET, SOCK_STREAM, 0), client = socket(AF_INET, SOCK_STREAM, 0);
 
-    if (0 > server || 0 > client || 0 != bind(server, (struct sockaddr *) &address, length) || 0 != listen(server, 1) ||
-        0 != getsockname(server, (struct sockaddr *) &address, &length) ||
-        0 != connect(client, (struct sockaddr *) &address, length) || 0 > accept(server, NULL, NULL)) {
+    if (0 > server || 0 > client || 0 != bind(server, (struct sockaddr *)&address, length) || 0 != listen(server, 1) ||
+        0 != getsockname(server, (struct sockaddr *)&address, &length) ||
+        0 != connect(client, (struct sockaddr *)&address, length) || 0 > accept(server, NULL, NULL)) {
         test_defect("no TCP connection to itself: %s", strerror(errno));
     }
     close(server);

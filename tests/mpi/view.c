@@ -15,8 +15,8 @@
 
 #include "common.h"
 
-#define RECORD 32           /* bytes per record of the file that is read */
-#define RECORDS 4096        /* records in it; reading goes on at the start when it has come to the end */
+#define RECORD      32   /* bytes per record of the file that is read */
+#define RECORDS     4096 /* records in it; reading goes on at the start when it has come to the end */
 #define THREADS_MAX 64
 
 struct options {
@@ -30,15 +30,15 @@ struct options {
 };
 
 struct view {
-    MPI_Comm comm;          /* all ranks, or all but the one that leaves early */
+    MPI_Comm comm; /* all ranks, or all but the one that leaves early */
     int rank;
-    long step;              /* lines on stdout so far */
-    long errors;            /* lines on stderr so far */
+    long step;   /* lines on stdout so far */
+    long errors; /* lines on stderr so far */
     pid_t pid;
     char tids[THREADS_MAX * 12];
     char host[MPI_MAX_PROCESSOR_NAME];
     double time;
-    int in, out;            /* files, -1 without --dir */
+    int in, out; /* files, -1 without --dir */
     char out_path[4096];
 };
 
@@ -62,15 +62,21 @@ static void usage(void)
 
 static struct options parse(int argc, char **argv)
 {
-    struct options o = {.steps = 10, .step_ms = 200, .exit_rank = -1, .abort_rank = -1, .die_rank = -1,
-                        .die_signal = SIGSEGV, .early_rank = -1, .compute_rank = -1};
+    struct options o = {.steps = 10,
+                        .step_ms = 200,
+                        .exit_rank = -1,
+                        .abort_rank = -1,
+                        .die_rank = -1,
+                        .die_signal = SIGSEGV,
+                        .early_rank = -1,
+                        .compute_rank = -1};
     const struct {
         const char *name;
         long *value;
-    } numbers[] = {{"steps", &o.steps},           {"step-ms", &o.step_ms},     {"exit-rank", &o.exit_rank},
+    } numbers[] = {{"steps", &o.steps},           {"step-ms", &o.step_ms},       {"exit-rank", &o.exit_rank},
                    {"exit-code", &o.exit_code},   {"abort-rank", &o.abort_rank}, {"abort-at", &o.abort_at},
-                   {"die-rank", &o.die_rank},     {"die-at", &o.die_at},       {"die-signal", &o.die_signal},
-                   {"early-rank", &o.early_rank}, {"early-at", &o.early_at},   {"compute-rank", &o.compute_rank}};
+                   {"die-rank", &o.die_rank},     {"die-at", &o.die_at},         {"die-signal", &o.die_signal},
+                   {"early-rank", &o.early_rank}, {"early-at", &o.early_at},     {"compute-rank", &o.compute_rank}};
     const struct {
         const char *name;
         const char **value;
@@ -114,7 +120,7 @@ __attribute__((format(printf, 2, 3))) static void note(struct view *v, const cha
 
 static int compare_numbers(const void *a, const void *b)
 {
-    long x = *(const long *) a, y = *(const long *) b;
+    long x = *(const long *)a, y = *(const long *)b;
 
     return (x > y) - (x < y);
 }
@@ -141,9 +147,9 @@ static void read_tids(char *text, size_t bytes)
         tids[count++] = test_number("tid", entry->d_name, 1, 1L << 30);
     }
     closedir(dir);
-    qsort(tids, (size_t) count, sizeof(tids[0]), compare_numbers);
+    qsort(tids, (size_t)count, sizeof(tids[0]), compare_numbers);
     for (int i = 0; i < count; i++) {
-        used += (size_t) snprintf(text + used, bytes - used, "%s%ld", 0 == i ? "" : ",", tids[i]);
+        used += (size_t)snprintf(text + used, bytes - used, "%s%ld", 0 == i ? "" : ",", tids[i]);
     }
 }
 
@@ -157,7 +163,7 @@ static void write_all(int fd, const char *data, size_t bytes, const char *what)
         }
         if (n > 0) {
             data += n;
-            bytes -= (size_t) n;
+            bytes -= (size_t)n;
         }
     }
 }
@@ -218,7 +224,7 @@ static void files_step(struct view *v)
     if (v->out < 0) {
         return;
     }
-    write_all(v->out, line, (size_t) snprintf(line, sizeof(line), "rank %d step %ld\n", v->rank, v->step), v->out_path);
+    write_all(v->out, line, (size_t)snprintf(line, sizeof(line), "rank %d step %ld\n", v->rank, v->step), v->out_path);
     if (0 == number && 0 != lseek(v->in, 0, SEEK_SET)) {
         test_defect("going back to the start of the input: %s", strerror(errno));
     }
@@ -251,7 +257,7 @@ static void files_verify(struct view *v)
     while (NULL != fgets(line, sizeof(line), file)) {
         snprintf(expected, sizeof(expected), "rank %d step %ld\n", v->rank, ++step);
         if (0 != strcmp(line, expected)) {
-            test_defect("%s: line %ld is \"%.*s\"", v->out_path, step, (int) strcspn(line, "\n"), line);
+            test_defect("%s: line %ld is \"%.*s\"", v->out_path, step, (int)strcspn(line, "\n"), line);
         }
     }
     if (0 != ferror(file) || step != v->step) {
@@ -276,7 +282,7 @@ static void check_self(struct view *v)
     double time = MPI_Wtime();
 
     if (getpid() != v->pid) {
-        test_defect("the pid was %d and is %d", (int) v->pid, (int) getpid());
+        test_defect("the pid was %d and is %d", (int)v->pid, (int)getpid());
     }
     read_tids(tids, sizeof(tids));
     if (0 != strcmp(tids, v->tids)) {
@@ -308,11 +314,11 @@ static void exchange(struct view *v)
 
         out[0] = rank;
         out[1] = v->step;
-        test_mpi(MPI_Sendrecv(out, 2, MPI_LONG, to, way + 1, in, 2, MPI_LONG, from, way + 1, v->comm,
-                              MPI_STATUS_IGNORE),
-                 "MPI_Sendrecv");
+        test_mpi(
+            MPI_Sendrecv(out, 2, MPI_LONG, to, way + 1, in, 2, MPI_LONG, from, way + 1, v->comm, MPI_STATUS_IGNORE),
+            "MPI_Sendrecv");
         if (from != in[0] || v->step != in[1]) {
-            test_defect("rank %d, step %ld came from %d in step %ld", (int) in[0], in[1], from, v->step);
+            test_defect("rank %d, step %ld came from %d in step %ld", (int)in[0], in[1], from, v->step);
         }
     }
 }
@@ -337,7 +343,7 @@ static void act(struct view *v, const struct options *o)
     }
     if (due(v, o, o->die_rank, o->die_at)) {
         note(v, "raises signal %ld", o->die_signal);
-        if (0 != setrlimit(RLIMIT_CORE, &none) || 0 != raise((int) o->die_signal)) {
+        if (0 != setrlimit(RLIMIT_CORE, &none) || 0 != raise((int)o->die_signal)) {
             test_defect("cannot raise signal %ld: %s", o->die_signal, strerror(errno));
         }
     }
@@ -382,7 +388,7 @@ static void run(struct view *v, const struct options *o)
         exchange(v);
         files_step(v);
         printf("view: rank %d step %ld host %s name %s pid %d tids %s wtime %.6f\n", v->rank, v->step, v->host, v->host,
-               (int) v->pid, v->tids, v->time);
+               (int)v->pid, v->tids, v->time);
         note(v, "step %ld", v->step);
         act(v, o);
         compute(v, o);
@@ -413,5 +419,5 @@ int main(int argc, char **argv)
     printf("view: rank %d ok after step %ld\n", v.rank, v.step);
     test_mpi(MPI_Comm_free(&v.comm), "MPI_Comm_free");
     test_mpi(MPI_Finalize(), "MPI_Finalize");
-    return v.rank == o.exit_rank ? (int) o.exit_code : 0;
+    return v.rank == o.exit_rank ? (int)o.exit_code : 0;
 }

@@ -56,7 +56,7 @@ static void on_end(lpm_conn_t *conn, const char *why, void *arg)
 
     assert_ptr_equal(conn, side->conn);
     ++side->ends;
-    (void) snprintf(side->why, sizeof(side->why), "%s", NULL == why ? "" : why);
+    (void)snprintf(side->why, sizeof(side->why), "%s", NULL == why ? "" : why);
     assert_int_equal(0, event_base_loopbreak(side->base));
 }
 
@@ -64,8 +64,8 @@ static void on_guard(evutil_socket_t fd, short what, void *arg)
 {
     side_t *side = arg;
 
-    (void) fd;
-    (void) what;
+    (void)fd;
+    (void)what;
     side->timed_out = true;
     assert_int_equal(0, event_base_loopbreak(side->base));
 }
@@ -96,7 +96,7 @@ static int tear_down(void **state)
 
     lpm_conn_free(side->conn);
     if (side->peer >= 0) {
-        (void) close(side->peer);
+        (void)close(side->peer);
     }
     event_free(side->guard);
     event_base_free(side->base);
@@ -136,11 +136,11 @@ static void peer_writable(evutil_socket_t fd, short what, void *arg)
 {
     writer_t *writer = arg;
 
-    (void) what;
+    (void)what;
     ssize_t n = send(fd, writer->data, writer->len, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (n > 0) {
         writer->data += n;
-        writer->len -= (size_t) n;
+        writer->len -= (size_t)n;
     }
     if (n <= 0 || 0 == writer->len) {
         assert_int_equal(0, event_del(writer->event));
@@ -178,7 +178,7 @@ static void several_messages_in_one_write(void **state)
 
 static void break_loop(side_t *side, json_t *msg)
 {
-    (void) msg;
+    (void)msg;
     assert_int_equal(0, event_base_loopbreak(side->base));
 }
 
@@ -213,7 +213,10 @@ static const struct {
     size_t len;
     const char *why;
 } bad[] = {
-#define LINE(text, why) {text, sizeof(text) - 1, why}
+#define LINE(text, why)                                                                                                \
+    {                                                                                                                  \
+        text, sizeof(text) - 1, why                                                                                    \
+    }
     LINE("", "bad JSON"),
     LINE("hello", "bad JSON"),
     LINE("{\"n\":1", "bad JSON"),
@@ -321,8 +324,8 @@ static void endless_line_ends_the_connection(void **state)
 
 static void answer_next(side_t *side, json_t *msg)
 {
-    (void) msg;
-    assert_int_equal(0, lpm_conn_send(side->conn, json_pack("{s:I}", "n", (json_int_t) side->last_n + 1)));
+    (void)msg;
+    assert_int_equal(0, lpm_conn_send(side->conn, json_pack("{s:I}", "n", (json_int_t)side->last_n + 1)));
 }
 
 static void answer_until_ten(side_t *side, json_t *msg)
@@ -434,7 +437,7 @@ static void finish_self(side_t *side, json_t *msg)
 {
     char text[1000];
 
-    (void) msg;
+    (void)msg;
     memset(text, 'y', sizeof(text));
     text[sizeof(text) - 1] = '\0';
     for (int n = 1; n <= 3000; ++n) {
@@ -488,8 +491,8 @@ static void descriptor_is_made_ready(void **state)
 
 static void quiet(int severity, const char *text)
 {
-    (void) severity;
-    (void) text;
+    (void)severity;
+    (void)text;
 }
 
 static void bad_descriptor_is_refused(void **state)

@@ -25,7 +25,7 @@
 
 #define PID 4711
 /* longer than sun_path, as session directories below a long TMPDIR are */
-#define LONG_NAME                                                                                                    \
+#define LONG_NAME                                                                                                      \
     "a-directory-name-that-is-on-its-own-almost-as-long-as-the-path-of-a-socket-may-be-so-that-two-overflow-it"
 
 typedef struct {
@@ -36,7 +36,7 @@ typedef struct {
 
 static void launcher_names(void **state)
 {
-    (void) state;
+    (void)state;
     assert_true(find_is_launcher("mpirun"));
     assert_true(find_is_launcher("orterun"));
     assert_true(find_is_launcher("mpiexec"));
@@ -54,12 +54,12 @@ static void bases_come_from_everywhere_once(void **state)
 {
     find_bases_t bases = {.count = 0};
 
-    (void) state;
-    assert_int_equal(0, find_bases_collect("/own",
-                                           BLOCK("A=b\0TMPDIR=/job\0TMP=/own\0OMPI_MCA_orte_tmpdir_base=/env\0"),
-                                           BLOCK("mpirun\0--mca\0orte_tmpdir_base\0/line\0-mca\0crs\0lpm\0"
-                                                 "-gmca\0orte_local_tmpdir_base\0/local\0"),
-                                           &bases));
+    (void)state;
+    assert_int_equal(0,
+                     find_bases_collect("/own", BLOCK("A=b\0TMPDIR=/job\0TMP=/own\0OMPI_MCA_orte_tmpdir_base=/env\0"),
+                                        BLOCK("mpirun\0--mca\0orte_tmpdir_base\0/line\0-mca\0crs\0lpm\0"
+                                              "-gmca\0orte_local_tmpdir_base\0/local\0"),
+                                        &bases));
     const char *expected[] = {"/line", "/local", "/env", "/job", "/own", "/tmp"};
     assert_int_equal(6, bases.count);
     for (int i = 0; i < bases.count; ++i) {
@@ -73,11 +73,11 @@ static void odd_blocks_give_tmp_alone(void **state)
 {
     find_bases_t bases = {.count = 0};
 
-    (void) state;
+    (void)state;
     /* empty values, a parameter without its value, names that only begin alike, a last string without its NUL */
-    assert_int_equal(0, find_bases_collect("", BLOCK("TMPDIR=\0TMPDIRX=/x\0XTMPDIR=/x\0TMP=/cut"),
-                                           BLOCK("mpirun\0mca\0orte_tmpdir_base\0/x\0--mca\0orte_tmpdir_base\0"),
-                                           &bases));
+    assert_int_equal(0,
+                     find_bases_collect("", BLOCK("TMPDIR=\0TMPDIRX=/x\0XTMPDIR=/x\0TMP=/cut"),
+                                        BLOCK("mpirun\0mca\0orte_tmpdir_base\0/x\0--mca\0orte_tmpdir_base\0"), &bases));
     assert_int_equal(1, bases.count);
     assert_string_equal("/tmp", bases.dir[0]);
     find_bases_clear(&bases);
@@ -93,7 +93,7 @@ static int set_up(void **state)
 
     assert_non_null(place);
     assert_non_null(mkdtemp(dir));
-    (void) snprintf(place->base, sizeof(place->base), "%s/" LONG_NAME, dir);
+    (void)snprintf(place->base, sizeof(place->base), "%s/" LONG_NAME, dir);
     assert_int_equal(0, mkdir(place->base, 0700));
     place->listener = -1;
     *state = place;
@@ -102,9 +102,9 @@ static int set_up(void **state)
 
 static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
-    (void) st;
-    (void) type;
-    (void) ftw;
+    (void)st;
+    (void)type;
+    (void)ftw;
     return remove(path);
 }
 
@@ -113,7 +113,7 @@ static int tear_down(void **state)
     place_t *place = *state;
 
     if (place->listener >= 0) {
-        (void) close(place->listener);
+        (void)close(place->listener);
     }
     *strrchr(place->base, '/') = '\0';
     assert_int_equal(0, nftw(place->base, remove_entry, 8, FTW_DEPTH | FTW_PHYS));
@@ -132,9 +132,9 @@ static void make_session(place_t *place, const char *host, pid_t pid)
 {
     char top[400];
 
-    (void) snprintf(top, sizeof(top), "%s/ompi.%s.%lu", place->base, host, (unsigned long) geteuid());
+    (void)snprintf(top, sizeof(top), "%s/ompi.%s.%lu", place->base, host, (unsigned long)geteuid());
     assert_int_equal(0, mkdir(top, 0700));
-    (void) snprintf(place->session, sizeof(place->session), "%s/pid.%ld", top, (long) pid);
+    (void)snprintf(place->session, sizeof(place->session), "%s/pid.%ld", top, (long)pid);
     assert_int_equal(0, mkdir(place->session, 0700));
 }
 
@@ -148,7 +148,7 @@ static void make_socket(place_t *place)
     assert_true(place->listener >= 0);
     assert_non_null(getcwd(cwd, sizeof(cwd)));
     assert_int_equal(0, chdir(place->session));
-    int rc = bind(place->listener, (struct sockaddr *) &addr, sizeof(addr));
+    int rc = bind(place->listener, (struct sockaddr *)&addr, sizeof(addr));
     assert_int_equal(0, chdir(cwd));
     assert_int_equal(0, rc);
 }
@@ -254,7 +254,7 @@ static void directory_of_another_user_is_not_trusted(void **state)
     assert_int_equal(0, listen(place->listener, 1));
     /* the name says that it belongs to the next user, the file system does not */
     *strrchr(place->session, '/') = '\0';
-    (void) snprintf(other, sizeof(other), "%s/ompi.n1.%lu", place->base, (unsigned long) geteuid() + 1);
+    (void)snprintf(other, sizeof(other), "%s/ompi.n1.%lu", place->base, (unsigned long)geteuid() + 1);
     assert_int_equal(0, rename(place->session, other));
     assert_int_equal(FIND_NO_SESSION, look(place, geteuid() + 1, 0));
     assert_int_equal(FIND_NO_SESSION, look(place, geteuid(), 0));
@@ -268,7 +268,7 @@ static void link_is_not_followed(void **state)
     make_session(place, "n1", PID);
     make_socket(place);
     assert_int_equal(0, listen(place->listener, 1));
-    (void) snprintf(moved, sizeof(moved), "%s/elsewhere", place->base);
+    (void)snprintf(moved, sizeof(moved), "%s/elsewhere", place->base);
     assert_int_equal(0, rename(place->session, moved));
     assert_int_equal(0, symlink(moved, place->session));
     assert_int_equal(FIND_NO_SESSION, look(place, geteuid(), 0));
@@ -278,7 +278,7 @@ static void no_such_base(void **state)
 {
     int fd;
 
-    (void) state;
+    (void)state;
     assert_int_equal(FIND_NO_SESSION, find_control_socket("/nonexistent", geteuid(), PID, 0, &fd));
 }
 

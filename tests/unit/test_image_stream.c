@@ -50,15 +50,15 @@ typedef struct {
 
 static void on_opened(image_stream_t *st, void *arg)
 {
-    (void) st;
-    ((side_t *) arg)->opened++;
+    (void)st;
+    ((side_t *)arg)->opened++;
 }
 
 static void on_done(image_stream_t *st, const image_summary_t *sum, void *arg)
 {
     side_t *s = arg;
 
-    (void) st;
+    (void)st;
     s->done++;
     s->sum = *sum;
 }
@@ -130,7 +130,7 @@ static int teardown(void **state)
 
 static uint8_t pattern(size_t i, unsigned int seed)
 {
-    return (uint8_t) ((i * 2654435761u + seed) >> 11);
+    return (uint8_t)((i * 2654435761u + seed) >> 11);
 }
 
 static void make_file(int dir, const char *name, size_t size, unsigned int seed)
@@ -142,7 +142,7 @@ static void make_file(int dir, const char *name, size_t size, unsigned int seed)
         p[i] = pattern(i, seed);
     }
     assert_true(0 <= fd);
-    assert_int_equal((ssize_t) size, write(fd, p, size));
+    assert_int_equal((ssize_t)size, write(fd, p, size));
     close(fd);
     free(p);
 }
@@ -156,7 +156,7 @@ static void check_file(int dir, const char *name, size_t size, unsigned int seed
     assert_true(0 <= fd);
     assert_int_equal(0, fstat(fd, &st));
     assert_int_equal(0600, st.st_mode & 07777);
-    assert_int_equal((ssize_t) size, read(fd, p, size + 1));
+    assert_int_equal((ssize_t)size, read(fd, p, size + 1));
     for (size_t i = 0; i < size; i++) {
         assert_int_equal(pattern(i, seed), p[i]);
     }
@@ -365,7 +365,7 @@ static void rogue_close(rogue_t *r, side_t *tgt)
 static void rogue_send(rogue_t *r, const void *p, size_t n)
 {
     gnutls_hmac(r->mac, p, n);
-    assert_int_equal((ssize_t) n, send(r->fd, p, n, MSG_NOSIGNAL));
+    assert_int_equal((ssize_t)n, send(r->fd, p, n, MSG_NOSIGNAL));
 }
 
 static void rogue_head(rogue_t *r, uint8_t type, uint32_t count, uint64_t number, uint64_t size, const char *name,
@@ -434,7 +434,7 @@ static void no_room(void **state)
     side_t tgt;
 
     assert_int_equal(0, fstatvfs(f->to, &vfs));
-    size = (uint64_t) vfs.f_bavail * vfs.f_frsize + ((uint64_t) 1 << 34);
+    size = (uint64_t)vfs.f_bavail * vfs.f_frsize + ((uint64_t)1 << 34);
     if (IMAGE_SIZE_MAX < size) {
         skip(); /* there is room for the largest size */
     }
@@ -456,15 +456,16 @@ typedef struct {
 static void bad_announcements(void **state)
 {
     static const bound_t bad[] = {
-        {1, IMAGE_FILES_MAX + 1, 42, 0, 0},     /* too many files */
-        {1, 1, 42, IMAGE_SIZE_MAX + 1, 0},      /* too large */
-        {1, 1, 0, 4, 0},                        /* no process */
-        {1, 1, (uint64_t) 1 << 32, 4, 0},       /* no process id */
-        {1, 1, 42, 4, 1},                       /* HMAC does not match */
-        {2, 0, 0, 4, 0},                        /* a file before the announcement */
-        {3, 0, 0, 0, 0},                        /* the end before the announcement */
-        {4, 0, 0, 0, 0},                        /* an acknowledgement from the source */
-        {0, 0, 0, 0, 0},   {5, 0, 0, 0, 0},     /* no such frames */
+        {1, IMAGE_FILES_MAX + 1, 42, 0, 0}, /* too many files */
+        {1, 1, 42, IMAGE_SIZE_MAX + 1, 0},  /* too large */
+        {1, 1, 0, 4, 0},                    /* no process */
+        {1, 1, (uint64_t)1 << 32, 4, 0},    /* no process id */
+        {1, 1, 42, 4, 1},                   /* HMAC does not match */
+        {2, 0, 0, 4, 0},                    /* a file before the announcement */
+        {3, 0, 0, 0, 0},                    /* the end before the announcement */
+        {4, 0, 0, 0, 0},                    /* an acknowledgement from the source */
+        {0, 0, 0, 0, 0},
+        {5, 0, 0, 0, 0}, /* no such frames */
     };
     fixture_t *f = *state;
 
@@ -487,15 +488,14 @@ static void bad_files(void **state)
         uint8_t flip;
         bound_t end;
     } bad[] = {
-        {1, 4, 0, {3, 1, 0, 4, 0}}, /* not the first number */
-        {0, 5, 0, {3, 1, 0, 4, 0}}, /* more than announced */
-        {0, 4, 1, {3, 1, 0, 4, 0}}, /* content's HMAC */
-        {0, 3, 0, {3, 1, 0, 4, 0}}, /* less than announced */
-        {0, 4, 0, {3, 1, 0, 3, 0}}, /* other sums at the end */
-        {0, 4, 0, {3, 2, 0, 4, 0}},
-        {0, 4, 0, {3, 1, 0, 4, 1}}, /* the end's HMAC */
-        {0, 4, 0, {1, 1, 42, 4, 0}}, /* announced twice */
-        {0, 4, 0, {2, 0, 1, 0, 0}}, /* a file too many */
+        {1, 4, 0, {3, 1, 0, 4, 0}},                              /* not the first number */
+        {0, 5, 0, {3, 1, 0, 4, 0}},                              /* more than announced */
+        {0, 4, 1, {3, 1, 0, 4, 0}},                              /* content's HMAC */
+        {0, 3, 0, {3, 1, 0, 4, 0}},                              /* less than announced */
+        {0, 4, 0, {3, 1, 0, 3, 0}},                              /* other sums at the end */
+        {0, 4, 0, {3, 2, 0, 4, 0}},  {0, 4, 0, {3, 1, 0, 4, 1}}, /* the end's HMAC */
+        {0, 4, 0, {1, 1, 42, 4, 0}},                             /* announced twice */
+        {0, 4, 0, {2, 0, 1, 0, 0}},                              /* a file too many */
     };
     fixture_t *f = *state;
 
@@ -507,7 +507,7 @@ static void bad_files(void **state)
         rogue_head(&r, 1, 1, 42, 4, "", 0);
         rogue_mac(&r, 0);
         rogue_head(&r, 2, 0, bad[i].number, bad[i].size, "x", 1);
-        rogue_send(&r, "12345", (size_t) bad[i].size);
+        rogue_send(&r, "12345", (size_t)bad[i].size);
         rogue_mac(&r, bad[i].flip);
         rogue_head(&r, bad[i].end.type, bad[i].end.count, bad[i].end.number, bad[i].end.size, "", 0);
         rogue_mac(&r, bad[i].end.flip);
@@ -580,7 +580,7 @@ typedef struct {
 
 static void on_connected(image_stream_t *st, void *arg)
 {
-    ((net_t *) arg)->st = st;
+    ((net_t *)arg)->st = st;
 }
 
 static void on_not_connected(const char *why, void *arg)
@@ -609,7 +609,7 @@ static void second_address_and_strangers(void **state)
     assert_int_equal(0, image_net_address("127.0.0.1", port, &ss, &len));
     for (size_t i = 0; i < 40; i++) {
         strangers[i] = socket(AF_INET, SOCK_STREAM, 0);
-        assert_int_equal(0, connect(strangers[i], (struct sockaddr *) &ss, len));
+        assert_int_equal(0, connect(strangers[i], (struct sockaddr *)&ss, len));
         turn(f);
     }
     image_connector_t *c = image_connector_new(f->base, addrs, port, STALL_MS, &conf, &net_cbs, &src);

@@ -30,19 +30,19 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define GUARD_S 60
+#define GUARD_S   60
 #define WORDS_MAX 12
-#define DONE                                                                                                         \
-    "{\"event\":\"done\",\"job\":1,\"rank\":3,\"pid\":77,\"from\":\"n1\",\"onto\":\"n2\",\"blackout_ms\":41.2,"      \
-    "\"total_ms\":130.4,\"image_bytes\":3250586,\"phases\":[{\"phase\":\"PLAN\",\"ms\":1}],"                         \
+#define DONE                                                                                                           \
+    "{\"event\":\"done\",\"job\":1,\"rank\":3,\"pid\":77,\"from\":\"n1\",\"onto\":\"n2\",\"blackout_ms\":41.2,"        \
+    "\"total_ms\":130.4,\"image_bytes\":3250586,\"phases\":[{\"phase\":\"PLAN\",\"ms\":1}],"                           \
     "\"channels\":[{\"btl\":\"tcp\",\"peer\":0,\"drained\":2}]}\n"
-#define PHASES                                                                                                       \
+#define PHASES                                                                                                         \
     "{\"event\":\"phase\",\"phase\":\"PLAN\",\"ms\":0.4}\n{\"event\":\"phase\",\"phase\":\"TRANSFER\",\"ms\":23}\n"
-#define LIST                                                                                                         \
-    "{\"event\":\"list\",\"ranks\":[{\"job\":1,\"rank\":0,\"node\":\"n1\",\"pid\":5,\"state\":\"running\"},"         \
-    "{\"job\":2,\"rank\":1,\"node\":\"n1\",\"pid\":6,\"state\":\"moving\"}],"                                        \
+#define LIST                                                                                                           \
+    "{\"event\":\"list\",\"ranks\":[{\"job\":1,\"rank\":0,\"node\":\"n1\",\"pid\":5,\"state\":\"running\"},"           \
+    "{\"job\":2,\"rank\":1,\"node\":\"n1\",\"pid\":6,\"state\":\"moving\"}],"                                          \
     "\"nodes\":[{\"node\":\"n1\",\"slots\":4},{\"node\":\"n2\",\"slots\":1}]}\n"
-#define ERROR(code, phase)                                                                                           \
+#define ERROR(code, phase)                                                                                             \
     "{\"event\":\"error\",\"code\":\"" code "\"," phase "\"message\":\"it went wrong\",\"remedy\":\"do better\"}\n"
 #define IN(phase) "\"phase\":\"" phase "\","
 
@@ -72,11 +72,11 @@ static int server_listen(const char *dir, server_kind_t kind)
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
     char path[200];
 
-    (void) snprintf(path, sizeof(path), "%s/ompi.here.%lu", dir, (unsigned long) geteuid());
+    (void)snprintf(path, sizeof(path), "%s/ompi.here.%lu", dir, (unsigned long)geteuid());
     if (0 != mkdir(path, 0700)) {
         return -1;
     }
-    (void) snprintf(path + strlen(path), sizeof(path) - strlen(path), "/pid.%ld", (long) getpid());
+    (void)snprintf(path + strlen(path), sizeof(path) - strlen(path), "/pid.%ld", (long)getpid());
     if (0 != mkdir(path, 0700)) {
         return -1;
     }
@@ -84,8 +84,8 @@ static int server_listen(const char *dir, server_kind_t kind)
     if (SERVER_NO_SOCKET == kind || sock < 0) {
         return sock;
     }
-    (void) snprintf(addr.sun_path, sizeof(addr.sun_path), "%.80s/%s", path, LPM_CONTROL_SOCKET);
-    if (0 != bind(sock, (struct sockaddr *) &addr, sizeof(addr)) || (SERVER_DEAF != kind && 0 != listen(sock, 4))) {
+    (void)snprintf(addr.sun_path, sizeof(addr.sun_path), "%.80s/%s", path, LPM_CONTROL_SOCKET);
+    if (0 != bind(sock, (struct sockaddr *)&addr, sizeof(addr)) || (SERVER_DEAF != kind && 0 != listen(sock, 4))) {
         return -1;
     }
     return sock;
@@ -99,7 +99,7 @@ static int write_all(int fd, const char *data, size_t len)
             return -1;
         }
         data += n;
-        len -= (size_t) n;
+        len -= (size_t)n;
     }
     return 0;
 }
@@ -108,13 +108,13 @@ static int serve(const char *dir, server_kind_t kind, const char *answer, size_t
 {
     char c = '\0';
 
-    (void) alarm(GUARD_S);
+    (void)alarm(GUARD_S);
     int sock = server_listen(dir, kind);
     if (sock < 0 || 0 != prctl(PR_SET_NAME, "mpirun") || 1 != write(ready_fd, "r", 1)) {
         return 1;
     }
     if (SERVER_NO_SOCKET == kind || SERVER_DEAF == kind) {
-        (void) pause();
+        (void)pause();
     }
     int conn = accept(sock, NULL, NULL);
     while (conn >= 0 && '\n' != c && 1 == read(conn, &c, 1)) {
@@ -122,14 +122,14 @@ static int serve(const char *dir, server_kind_t kind, const char *answer, size_t
             return 1;
         }
     }
-    (void) close(request_fd);
+    (void)close(request_fd);
     if (SERVER_SILENT == kind) {
-        (void) pause();
+        (void)pause();
     }
     /* a tool that has heard enough closes: no fault of the server */
-    (void) write_all(conn, answer, len);
-    (void) close(conn);
-    (void) pause();
+    (void)write_all(conn, answer, len);
+    (void)close(conn);
+    (void)pause();
     return 0;
 }
 
@@ -185,7 +185,7 @@ static void split(const cli_t *cli, char *line, char **argv, char *pid_text, siz
 {
     int argc = 0;
 
-    (void) snprintf(pid_text, pid_size, "%ld", (long) cli->pid);
+    (void)snprintf(pid_text, pid_size, "%ld", (long)cli->pid);
     argv[argc++] = tool;
     for (char *word = strtok(line, " "); NULL != word; word = strtok(NULL, " ")) {
         assert_true(argc <= WORDS_MAX);
@@ -206,19 +206,19 @@ static void run_tool_as(cli_t *cli, const char *arguments, const char *out_path,
 
     assert_non_null(out);
     assert_non_null(err);
-    (void) snprintf(line, sizeof(line), "%s", arguments);
+    (void)snprintf(line, sizeof(line), "%s", arguments);
     split(cli, line, argv, pid_text, sizeof(pid_text));
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (0 == pid) {
         /* opened before the uid changes: that user may not be able to walk the path */
         int program = open(tool, O_RDONLY);
-        if (program < 0 || 0 != setenv("TMPDIR", cli->dir, 1) || 0 > dup2(fileno(out), STDOUT_FILENO)
-            || 0 > dup2(fileno(err), STDERR_FILENO) || (0 != uid && 0 != setuid(uid))) {
+        if (program < 0 || 0 != setenv("TMPDIR", cli->dir, 1) || 0 > dup2(fileno(out), STDOUT_FILENO) ||
+            0 > dup2(fileno(err), STDERR_FILENO) || (0 != uid && 0 != setuid(uid))) {
             _exit(126);
         }
-        (void) alarm(GUARD_S);
-        (void) fexecve(program, argv, environ);
+        (void)alarm(GUARD_S);
+        (void)fexecve(program, argv, environ);
         _exit(127);
     }
     assert_int_equal(pid, waitpid(pid, &status, 0));
@@ -242,13 +242,13 @@ static json_t *read_request(cli_t *cli)
     char text[512];
     ssize_t len = read(cli->request_fd, text, sizeof(text));
 
-    for (ssize_t more = len; more > 0 && len < (ssize_t) sizeof(text); len += more) {
-        more = read(cli->request_fd, text + len, sizeof(text) - (size_t) len);
+    for (ssize_t more = len; more > 0 && len < (ssize_t)sizeof(text); len += more) {
+        more = read(cli->request_fd, text + len, sizeof(text) - (size_t)len);
         assert_true(more >= 0);
     }
     assert_true(len > 0);
     assert_int_equal('\n', text[len - 1]);
-    json_t *request = json_loadb(text, (size_t) len, 0, NULL);
+    json_t *request = json_loadb(text, (size_t)len, 0, NULL);
     assert_non_null(request);
     return request;
 }
@@ -273,9 +273,9 @@ static int set_up(void **state)
 
 static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
-    (void) st;
-    (void) type;
-    (void) ftw;
+    (void)st;
+    (void)type;
+    (void)ftw;
     return remove(path);
 }
 
@@ -435,7 +435,10 @@ static void phase_of_the_error_is_named(void **state)
 /* After the request only answers that are understood and complete may end well. */
 static void rubbish_is_never_success(void **state)
 {
-#define RUBBISH(text) {text, sizeof(text) - 1}
+#define RUBBISH(text)                                                                                                  \
+    {                                                                                                                  \
+        text, sizeof(text) - 1                                                                                         \
+    }
     static const struct {
         const char *answer;
         size_t len;
@@ -556,8 +559,8 @@ static void mpirun_without_session_directory(void **state)
     char moved[128];
 
     start_server(cli, SERVER_NO_SOCKET, "");
-    (void) snprintf(top, sizeof(top), "%s/ompi.here.%lu", cli->dir, (unsigned long) geteuid());
-    (void) snprintf(moved, sizeof(moved), "%s/other", cli->dir);
+    (void)snprintf(top, sizeof(top), "%s/ompi.here.%lu", cli->dir, (unsigned long)geteuid());
+    (void)snprintf(moved, sizeof(moved), "%s/other", cli->dir);
     assert_int_equal(0, rename(top, moved));
     run_tool(cli, "-r 3 -t n2 PID");
     assert_int_equal(4, cli->status);
@@ -576,7 +579,7 @@ static void no_such_process(void **state)
         _exit(0);
     }
     assert_int_equal(pid, waitpid(pid, NULL, 0));
-    (void) snprintf(arguments, sizeof(arguments), "-r 3 -t n2 %ld", (long) pid);
+    (void)snprintf(arguments, sizeof(arguments), "-r 3 -t n2 %ld", (long)pid);
     run_tool(cli, arguments);
     assert_int_equal(4, cli->status);
     expect(cli->err, "there is no process");
@@ -587,7 +590,7 @@ static void not_an_mpirun(void **state)
     cli_t *cli = *state;
     char arguments[64];
 
-    (void) snprintf(arguments, sizeof(arguments), "--list %ld", (long) getpid());
+    (void)snprintf(arguments, sizeof(arguments), "--list %ld", (long)getpid());
     run_tool(cli, arguments);
     assert_int_equal(4, cli->status);
     expect(cli->err, "is not an mpirun");
@@ -646,9 +649,9 @@ static int find_tool(void **state)
     const char *given = getenv("OMPI_MIGRATE");
     char self[256];
 
-    (void) state;
+    (void)state;
     if (NULL != given) {
-        (void) snprintf(tool, sizeof(tool), "%s", given);
+        (void)snprintf(tool, sizeof(tool), "%s", given);
         return access(tool, X_OK);
     }
     ssize_t len = readlink("/proc/self/exe", self, sizeof(self) - 1);
@@ -658,12 +661,12 @@ static int find_tool(void **state)
     self[len] = '\0';
     *strrchr(self, '/') = '\0';
     for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); ++i) {
-        (void) snprintf(tool, sizeof(tool), "%s%s", self, places[i]);
+        (void)snprintf(tool, sizeof(tool), "%s%s", self, places[i]);
         if (0 == access(tool, X_OK)) {
             return 0;
         }
     }
-    (void) fprintf(stderr, "ompi-migrate is not built\n");
+    (void)fprintf(stderr, "ompi-migrate is not built\n");
     return -1;
 }
 

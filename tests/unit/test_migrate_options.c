@@ -20,7 +20,7 @@
 /* Split `line` at single blanks and parse it; `line` is changed. */
 static int parse(char *line, migrate_options_t *options, fault_t *fault)
 {
-    char *argv[WORDS_MAX + 2] = {(char *) "ompi-migrate"};
+    char *argv[WORDS_MAX + 2] = {(char *)"ompi-migrate"};
     int argc = 1;
 
     for (char *word = strtok(line, " "); NULL != word; word = strtok(NULL, " ")) {
@@ -36,7 +36,7 @@ static void move_with_long_options(void **state)
     migrate_options_t options;
     fault_t fault;
 
-    (void) state;
+    (void)state;
     assert_int_equal(0, parse(line, &options, &fault));
     assert_int_equal(MIGRATE_MOVE, options.action);
     assert_int_equal(-1, options.job);
@@ -54,7 +54,7 @@ static void move_with_short_options(void **state)
     migrate_options_t options;
     fault_t fault;
 
-    (void) state;
+    (void)state;
     assert_int_equal(0, parse(line, &options, &fault));
     assert_int_equal(2, options.job);
     assert_int_equal(0, options.rank);
@@ -73,7 +73,7 @@ static void other_actions(void **state)
     migrate_options_t options;
     fault_t fault;
 
-    (void) state;
+    (void)state;
     assert_int_equal(0, parse(list, &options, &fault));
     assert_int_equal(MIGRATE_LIST, options.action);
     assert_int_equal(12, options.pid);
@@ -121,7 +121,7 @@ static const struct {
 
 static void wrong_usage_is_refused(void **state)
 {
-    (void) state;
+    (void)state;
 
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); ++i) {
         char line[128];
@@ -145,7 +145,7 @@ static void ranks_at_their_limits(void **state)
     int64_t rank;
     fault_t fault;
 
-    (void) state;
+    (void)state;
     assert_int_equal(0, migrate_options_rank("65535.2147483647", &job, &rank, &fault));
     assert_int_equal(65535, job);
     assert_int_equal(2147483647, rank);

@@ -68,7 +68,7 @@ static void whole_error(void **state)
 {
     json_t *error = lpm_msg_error("unknown-rank", "PLAN", "no rank 9", "use --list");
 
-    (void) state;
+    (void)state;
     assert_non_null(error);
     assert_string_equal("error", lpm_msg_str(error, "event"));
     assert_string_equal("unknown-rank", lpm_msg_str(error, "code"));
@@ -82,7 +82,7 @@ static void error_without_phase_and_remedy(void **state)
 {
     json_t *error = lpm_msg_error("busy", NULL, "another move is under way", NULL);
 
-    (void) state;
+    (void)state;
     assert_non_null(error);
     assert_int_equal(3, json_object_size(error));
     assert_null(json_object_get(error, "phase"));
@@ -92,7 +92,7 @@ static void error_without_phase_and_remedy(void **state)
 
 static void text_that_is_no_utf8_gives_no_error_object(void **state)
 {
-    (void) state;
+    (void)state;
     assert_null(lpm_msg_error("internal", NULL, "\xff", NULL));
 }
 

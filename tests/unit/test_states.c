@@ -31,9 +31,9 @@ static void every_state_has_its_row(void **state)
 
 static void the_way_forward_leads_through_all_phases(void **state)
 {
-    static const lpm_state_t way[] = {LPM_STATE_IDLE,    LPM_STATE_PLAN,    LPM_STATE_PREPARE,  LPM_STATE_QUIESCE,
-                                      LPM_STATE_FREEZE,  LPM_STATE_TRANSFER, LPM_STATE_RESTORE, LPM_STATE_COMMIT,
-                                      LPM_STATE_RESUME,  LPM_STATE_FILL,    LPM_STATE_DONE,     LPM_STATE_IDLE};
+    static const lpm_state_t way[] = {LPM_STATE_IDLE,   LPM_STATE_PLAN,     LPM_STATE_PREPARE, LPM_STATE_QUIESCE,
+                                      LPM_STATE_FREEZE, LPM_STATE_TRANSFER, LPM_STATE_RESTORE, LPM_STATE_COMMIT,
+                                      LPM_STATE_RESUME, LPM_STATE_FILL,     LPM_STATE_DONE,    LPM_STATE_IDLE};
 
     (void)state;
     for (size_t i = 0; i + 1 < sizeof(way) / sizeof(way[0]); ++i) {

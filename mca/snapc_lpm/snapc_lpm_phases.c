@@ -1,0 +1,305 @@
+/*
+ * The phases of a migration: what begins each of them, and the steps inside.
+ *
+ * Copyright (c) 2026 The LPM authors
+ * SPDX-License-Identifier: BSD-3-Clause
+ */
+#include "snapc_lpm_move.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "lpm_msg.h"
+#include "snapc_lpm_plan.h"
+
+#include "opal/util/output.h"
+#include "orte/constants.h"
+#include "orte/mca/snapc/base/base.h"
+#include "orte/util/name_fns.h"
+
+static json_t *moved_tables; /* "attach" messages for ranks that start later */
+
+/* ---- the phases: what begins them ---- */
+
+static void begin_prepare(void)
+{
+    json_t *command = snapc_lpm_move_command("source_inspect");
+
+    snapc_lpm_move.done.source_open = true;
+    snapc_lpm_move_ask_daemon(snapc_lpm_move.source, command, "inspected");
+}
+
+static void begin_quiesce(void)
+{
+    snapc_lpm_move.done.held = true;
+    snapc_lpm_move_ask_ranks(snapc_lpm_move_command("hold"), "drained", true);
+}
+
+static void begin_freeze(void)
+{
+    snapc_lpm_move.step = "frozen";
+    snapc_lpm_move.waiting = 1;
+    (void)snapc_lpm_rml_send(snapc_lpm_move.source, json_pack("{s:s}", "op", "source_freeze"));
+    (void)snapc_lpm_rml_send(snapc_lpm_move.target, json_pack("{s:s}", "op", "target_restore"));
+}
+
+static void begin_commit(void)
+{
+    snapc_lpm_move_ask_daemon(snapc_lpm_move.source, json_pack("{s:s}", "op", "source_commit"), "source_gone");
+}
+
+static void begin_resume(void)
+{
+    snapc_lpm_move_ask_mover(snapc_lpm_move.target, snapc_lpm_move_command("relocate"), "relocated");
+}
+
+/* Undo, in reverse: no copy at the target, the original thawed, its PMIx client and channels back. */
+static void begin_rollback(void)
+{
+    if (snapc_lpm_move.done.target_open) {
+        snapc_lpm_move_ask_daemon(snapc_lpm_move.target, json_pack("{s:s}", "op", "target_rollback"), "discarded");
+    } else {
+        snapc_lpm_move_ask_daemon(snapc_lpm_move.source, json_pack("{s:s}", "op", "source_rollback"), "thawed");
+    }
+}
+
+void snapc_lpm_phase_begin(lpm_state_t state)
+{
+    static void (*const begin[LPM_STATE_MAX])(void) = {
+        [LPM_STATE_PREPARE] = begin_prepare,   [LPM_STATE_QUIESCE] = begin_quiesce,
+        [LPM_STATE_FREEZE] = begin_freeze,     [LPM_STATE_COMMIT] = begin_commit,
+        [LPM_STATE_RESUME] = begin_resume,     [LPM_STATE_DONE] = snapc_lpm_move_finish,
+        [LPM_STATE_ROLLBACK] = begin_rollback,
+    };
+
+    if (NULL != begin[state]) {
+        begin[state]();
+    }
+}
+
+/* ---- the steps inside the phases ---- */
+
+static void prepare_step(const char *event, json_t *message)
+{
+    json_t *command;
+    int64_t port;
+
+    if (0 == strcmp("inspected", event)) {
+        snapc_lpm_move.process = json_incref(json_object_get(message, "process"));
+        snapc_lpm_move.source_ifaces = json_incref(json_object_get(message, "ifaces"));
+        command = snapc_lpm_move_command("target_open");
+        json_object_set(command, "process", snapc_lpm_move.process);
+        json_object_set_new(command, "secret", json_string(snapc_lpm_move.secret));
+        json_object_set_new(command, "dir", snapc_lpm_plan_directory(snapc_lpm_move.id));
+        json_object_set_new(command, "listen_addrs", json_array());
+        snapc_lpm_move.done.target_open = true;
+        snapc_lpm_move_ask_daemon(snapc_lpm_move.target, command, "listening");
+    } else if (0 == strcmp("listening", event) && 0 == lpm_msg_int(message, "port", 1, UINT16_MAX, &port)) {
+        snapc_lpm_move.target_ifaces = json_incref(json_object_get(message, "ifaces"));
+        command = snapc_lpm_move_command("source_open");
+        json_object_set_new(command, "secret", json_string(snapc_lpm_move.secret));
+        json_object_set_new(command, "dir", snapc_lpm_plan_directory(snapc_lpm_move.id));
+        json_object_set_new(command, "peer_addrs",
+                            snapc_lpm_plan_addresses(snapc_lpm_move.source_ifaces, snapc_lpm_move.target_ifaces));
+        json_object_set_new(command, "peer_port", json_integer(port));
+        snapc_lpm_move_ask_daemon(snapc_lpm_move.source, command, "opened");
+        snapc_lpm_move.waiting = 2; /* both ends say so */
+    } else if (0 == strcmp("opened", event)) {
+        command = snapc_lpm_move_command("prepare");
+        json_object_set(command, "ifaces", snapc_lpm_move.target_ifaces);
+        snapc_lpm_move_ask_ranks(command, "ready", true);
+    } else if (0 == strcmp("ready", event)) {
+        snapc_lpm_move_next();
+    }
+}
+
+static void quiesce_step(const char *event)
+{
+    if (0 == strcmp("drained", event)) {
+        snapc_lpm_move.done.torn = true;
+        snapc_lpm_move_ask_ranks(snapc_lpm_move_command("tear"), "down", true);
+    } else if (0 == strcmp("down", event)) {
+        snapc_lpm_move.done.detached = true;
+        snapc_lpm_move_ask_daemon(snapc_lpm_move.source, json_pack("{s:s}", "op", "source_detach"), "detached");
+    } else if (0 == strcmp("detached", event)) {
+        snapc_lpm_move_next();
+    }
+}
+
+/* Freezing, sending and rebuilding overlap; what has come decides which phase it is. */
+static void image_step(const char *event, json_t *message)
+{
+    int64_t value;
+
+    if (0 == strcmp("frozen", event)) {
+        snapc_lpm_move.frozen = true;
+    } else if (0 == strcmp("received", event)) {
+        snapc_lpm_move.received = true;
+        if (0 == lpm_msg_int(message, "bytes", 0, INT64_MAX, &value)) {
+            snapc_lpm_move.image_bytes = value;
+        }
+    } else if (0 == strcmp("restored", event) && 0 == lpm_msg_int(message, "pid", 1, INT32_MAX, &value)) {
+        snapc_lpm_move.restored = true;
+        snapc_lpm_move.pid = value;
+    }
+    if (LPM_STATE_FREEZE == snapc_lpm_move.state && snapc_lpm_move.frozen) {
+        snapc_lpm_move_next();
+        snapc_lpm_move.step = "received";
+        snapc_lpm_move.waiting = 1;
+    }
+    if (LPM_STATE_TRANSFER == snapc_lpm_move.state && snapc_lpm_move.received) {
+        snapc_lpm_move_next();
+        snapc_lpm_move.step = "restored";
+        snapc_lpm_move.waiting = 1;
+    }
+    if (LPM_STATE_RESTORE == snapc_lpm_move.state && snapc_lpm_move.restored) {
+        snapc_lpm_move_next();
+    }
+}
+
+static void commit_step(const char *event, const json_t *message)
+{
+    snapc_lpm_rank_t *rank = snapc_lpm_ranks_find(&snapc_lpm_move.name);
+    json_t *map;
+    int daemons;
+
+    if (NULL == rank) {
+        snapc_lpm_move_fail("the rank is not known any more", NULL);
+        return;
+    }
+    if (0 == strcmp("source_gone", event)) {
+        map = snapc_lpm_move_command("map");
+        json_object_set_new(map, "onto", json_integer((json_int_t)snapc_lpm_move.target));
+        daemons = snapc_lpm_rml_broadcast(map);
+        snapc_lpm_move.waiting = (0 < daemons) ? (size_t)daemons : 1;
+        snapc_lpm_move.step = "mapped";
+    } else if (0 == strcmp("mapped", event)) {
+        if (!lpm_msg_true(message, "ok")) {
+            snapc_lpm_move_fail("a daemon could not enter the rank's new place in its tables", NULL);
+            return;
+        }
+        rank->daemon = snapc_lpm_move.target;
+        snapc_lpm_move_ask_daemon(snapc_lpm_move.target, json_pack("{s:s}", "op", "target_commit"), "reattached");
+    } else if (0 == strcmp("reattached", event)) {
+        snapc_lpm_move_next();
+    }
+}
+
+/* A rank that starts later learns of this move, and of none before it of the same rank. */
+static void remember_table(const char *table)
+{
+    json_t *attach = snapc_lpm_move_command("attach"), *entry;
+    orte_process_name_t name;
+    size_t i;
+
+    json_object_set_new(attach, "table", json_string(table));
+    json_array_foreach(moved_tables, i, entry) {
+        if (ORTE_SUCCESS == snapc_lpm_read_name(entry, &name) && name.jobid == snapc_lpm_move.name.jobid &&
+            name.vpid == snapc_lpm_move.name.vpid) {
+            json_array_remove(moved_tables, i);
+            break;
+        }
+    }
+    json_array_append(moved_tables, attach);
+    if (1 == snapc_lpm_ranks_count()) { /* nobody to tell */
+        json_decref(attach);
+        snapc_lpm_move_ask_ranks(snapc_lpm_move_command("resume"), "resumed", true);
+        return;
+    }
+    snapc_lpm_move_ask_ranks(attach, "attached", false);
+}
+
+static void resume_step(const char *event, json_t *message)
+{
+    const char *table = lpm_msg_str(message, "table");
+
+    if (0 == strcmp("relocated", event) && NULL != table) {
+        /* The rank runs. What is left is for peers that may compute for long, which is no failure of the
+         * snapc_lpm_move. */
+        snapc_lpm_move_no_limit();
+        remember_table(table);
+    } else if (0 == strcmp("attached", event)) {
+        snapc_lpm_move_ask_ranks(snapc_lpm_move_command("resume"), "resumed", true);
+    } else if (0 == strcmp("resumed", event)) {
+        if (LPM_STATE_ROLLBACK == snapc_lpm_move.state) {
+            snapc_lpm_move_finish();
+            return;
+        }
+        snapc_lpm_move.blackout_ms = snapc_lpm_move_now_ms() - snapc_lpm_move.blackout_began_ms;
+        snapc_lpm_move_next(); /* FILL: eager pages, nothing is missing */
+        snapc_lpm_move_next();
+    }
+}
+
+static void rollback_step(const char *event, json_t *message)
+{
+    if (0 == strcmp("discarded", event)) {
+        snapc_lpm_move_ask_daemon(snapc_lpm_move.source, json_pack("{s:s}", "op", "source_rollback"), "thawed");
+    } else if (0 == strcmp("thawed", event)) {
+        if (snapc_lpm_move.done.detached) {
+            snapc_lpm_move_ask_daemon(snapc_lpm_move.source, json_pack("{s:s}", "op", "source_reattach"), "reattached");
+        } else if (snapc_lpm_move.done.torn) {
+            snapc_lpm_move_ask_mover(snapc_lpm_move.source, snapc_lpm_move_command("relocate"), "relocated");
+        } else if (snapc_lpm_move.done.held) {
+            snapc_lpm_move_ask_ranks(snapc_lpm_move_command("resume"), "resumed", true);
+        } else {
+            snapc_lpm_move_finish();
+        }
+    } else if (0 == strcmp("reattached", event)) {
+        snapc_lpm_move_ask_mover(snapc_lpm_move.source, snapc_lpm_move_command("relocate"), "relocated");
+    } else {
+        resume_step(event, message);
+    }
+}
+
+static void step(const char *event, json_t *message)
+{
+    switch (snapc_lpm_move.state) {
+    case LPM_STATE_PREPARE: prepare_step(event, message); break;
+    case LPM_STATE_QUIESCE: quiesce_step(event); break;
+    case LPM_STATE_FREEZE:
+    case LPM_STATE_TRANSFER:
+    case LPM_STATE_RESTORE: image_step(event, message); break;
+    case LPM_STATE_COMMIT: commit_step(event, message); break;
+    case LPM_STATE_RESUME: resume_step(event, message); break;
+    case LPM_STATE_ROLLBACK: rollback_step(event, message); break;
+    default: break;
+    }
+}
+
+/* An event that the current step waits for; the last one completes it. */
+void snapc_lpm_move_event(const char *event, json_t *message)
+{
+    if (NULL == snapc_lpm_move.step || 0 != strcmp(snapc_lpm_move.step, event)) {
+        if (LPM_STATE_FREEZE <= snapc_lpm_move.state && LPM_STATE_RESTORE >= snapc_lpm_move.state) {
+            image_step(event, message); /* these may come early */
+        }
+        return;
+    }
+    if (0 == strcmp("mapped", event) && !lpm_msg_true(message, "ok")) {
+        snapc_lpm_move.waiting = 1; /* one is enough to fail */
+    }
+    if (0 < snapc_lpm_move.waiting && 0 == --snapc_lpm_move.waiting) {
+        step(event, message);
+    }
+}
+
+/* ---- what is remembered from move to move ---- */
+
+json_t *snapc_lpm_phase_tables(void)
+{
+    return moved_tables;
+}
+
+void snapc_lpm_phase_init(void)
+{
+    moved_tables = json_array();
+}
+
+void snapc_lpm_phase_finalize(void)
+{
+    json_decref(moved_tables);
+    moved_tables = NULL;
+}
