@@ -256,6 +256,12 @@ static void drain(void)
     }
 }
 
+/* A connection that is to be closed has to be closed before anything that comes after that may begin. */
+static bool closing(void)
+{
+    return tear_asked && DOWN != phase;
+}
+
 /*
  * Registered with the progress engine while a move is on. The mover stays in here from the closing of its last
  * channel until it has arrived: it is frozen and restored inside the wait for the next command.
@@ -268,12 +274,9 @@ static int progress(void)
         return 0;
     }
     do {
-        while (NULL != (command = next_command(parked))) {
+        while (!closing() && NULL != (command = next_command(parked))) {
             execute(command);
             json_decref(command);
-            if (parked) {
-                break;
-            }
         }
         drain();
     } while (parked);

@@ -105,6 +105,7 @@ typedef struct {
     orte_process_name_t name;
     orte_vpid_t daemon; /* where its agent is connected */
     pid_t pid;
+    int64_t move; /* the last migration in which it takes part */
     bool leaving;
     char *unmovable; /* why, or NULL */
 } snapc_lpm_rank_t;
@@ -116,6 +117,9 @@ snapc_lpm_rank_t *snapc_lpm_ranks_find(const orte_process_name_t *name);
 int snapc_lpm_ranks_up(const orte_process_name_t *name, orte_vpid_t daemon, pid_t pid, const char *unmovable);
 void snapc_lpm_ranks_down(const orte_process_name_t *name);
 size_t snapc_lpm_ranks_count(void);
+/** All ranks that are there now take part in a migration; ranks that start later do not. */
+void snapc_lpm_ranks_enlist(int64_t move);
+size_t snapc_lpm_ranks_enlisted(int64_t move);
 snapc_lpm_rank_t *snapc_lpm_ranks_at(size_t index);
 
 /* ---- snapc_lpm_local.c: every daemon ---- */

@@ -69,6 +69,7 @@ static void from_rank(json_t *message)
 {
     json_t *inner = json_object_get(message, "message");
     const char *event = lpm_msg_str(inner, "event"), *text = lpm_msg_str(inner, "message");
+    const snapc_lpm_rank_t *rank;
     orte_process_name_t name;
     char line[512];
     int64_t id;
@@ -80,8 +81,9 @@ static void from_rank(json_t *message)
         rank_leaves(&name);
         return;
     }
-    if (0 == lpm_msg_int(inner, "move", 0, INT64_MAX, &id) && id != snapc_lpm_move.id) {
-        return; /* late, of a move that is over */
+    if (NULL == (rank = snapc_lpm_ranks_find(&name)) || rank->move != snapc_lpm_move.id ||
+        (0 == lpm_msg_int(inner, "move", 0, INT64_MAX, &id) && id != snapc_lpm_move.id)) {
+        return; /* of a rank that has started meanwhile, or late, of a move that is over */
     }
     if (0 == strcmp("refused", event) || 0 == strcmp("failed", event)) {
         snprintf(line, sizeof(line), "rank %s: %s", ORTE_VPID_PRINT(name.vpid), NULL == text ? event : text);
@@ -201,6 +203,7 @@ void snapc_lpm_global_migrate(lpm_conn_t *tool, const json_t *request)
     snapc_lpm_move.channels = json_array();
     snapc_lpm_move.began_ms = snapc_lpm_move.phase_began_ms = snapc_lpm_move_now_ms();
     snapc_lpm_move.state = LPM_STATE_PLAN;
+    snapc_lpm_ranks_enlist(snapc_lpm_move.id);
     snapc_lpm_move_next();
 }
 

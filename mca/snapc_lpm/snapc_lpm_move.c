@@ -118,7 +118,7 @@ void snapc_lpm_move_ask_ranks(json_t *message, const char *event, bool mover_too
         json_object_set_new(command, "rank", json_integer((json_int_t)snapc_lpm_move.name.vpid));
         json_object_set_new(command, "but", json_true());
     }
-    snapc_lpm_move.waiting = snapc_lpm_ranks_count() - (mover_too ? 0 : 1);
+    snapc_lpm_move.waiting = snapc_lpm_ranks_enlisted(snapc_lpm_move.id) - (mover_too ? 0 : 1);
     snapc_lpm_move.step = event;
     (void)snapc_lpm_rml_broadcast(command);
 }

@@ -203,7 +203,7 @@ static void remember_table(const char *table)
         }
     }
     json_array_append(moved_tables, attach);
-    if (1 == snapc_lpm_ranks_count()) { /* nobody to tell */
+    if (1 == snapc_lpm_ranks_enlisted(snapc_lpm_move.id)) { /* nobody to wait for */
         json_decref(attach);
         snapc_lpm_move_ask_ranks(snapc_lpm_move_command("resume"), "resumed", true);
         return;
@@ -216,8 +216,7 @@ static void resume_step(const char *event, json_t *message)
     const char *table = lpm_msg_str(message, "table");
 
     if (0 == strcmp("relocated", event) && NULL != table) {
-        /* The rank runs. What is left is for peers that may compute for long, which is no failure of the
-         * snapc_lpm_move. */
+        /* The rank runs. What is left is for peers that may compute for long, which is no failure of the move. */
         snapc_lpm_move_no_limit();
         remember_table(table);
     } else if (0 == strcmp("attached", event)) {

@@ -45,6 +45,23 @@ size_t snapc_lpm_ranks_count(void)
     return used;
 }
 
+void snapc_lpm_ranks_enlist(int64_t move)
+{
+    for (size_t i = 0; i < used; ++i) {
+        snapc_lpm_ranks_at(i)->move = move;
+    }
+}
+
+size_t snapc_lpm_ranks_enlisted(int64_t move)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < used; ++i) {
+        count += (move == snapc_lpm_ranks_at(i)->move) ? 1 : 0;
+    }
+    return count;
+}
+
 snapc_lpm_rank_t *snapc_lpm_ranks_at(size_t index)
 {
     return opal_pointer_array_get_item(&table, (int)index);
