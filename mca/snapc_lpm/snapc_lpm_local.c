@@ -24,6 +24,7 @@
 static void agent_construct(snapc_lpm_agent_t *agent)
 {
     agent->conn = NULL;
+    agent->name = *ORTE_NAME_INVALID;
     agent->pid = 0;
     agent->socket_inode = 0;
     agent->known = false;

@@ -33,8 +33,8 @@ const char *snapc_lpm_pmix_untested(void)
     if (4 == PMIX_VERSION_MAJOR && 2 == PMIX_VERSION_MINOR && NULL != running && NULL != strstr(running, known)) {
         return NULL;
     }
-    snprintf(text, sizeof(text), "libpmix here calls itself \"%.60s\", LPM was built for and tested with %s", running,
-             known);
+    snprintf(text, sizeof(text), "libpmix here calls itself \"%.60s\", LPM was built for and tested with %s",
+             (NULL == running) ? "nothing" : running, known);
     return text;
 }
 
