@@ -20,9 +20,8 @@
 extern struct timespec ompi_wtime_time_origin;
 
 #define NS_PER_S 1000000000LL
-/* Two clocks that disagree by less are taken for one: a job's own timing must not be smeared by a slewing wall clock.
- */
-#define SAME_CLOCK_NS (50 * 1000000LL)
+/* below the resolution at which two clock readings, one after the other, can be compared */
+#define CLOCK_NOISE_NS 1000000LL
 
 static int64_t left_monotonic, left_realtime;
 
@@ -41,8 +40,10 @@ void crcp_lpm_place_leave(void)
 }
 
 /*
- * CLOCK_MONOTONIC counts from each node's boot. What MPI_Wtime must show as elapsed is the wall clock's difference
- * (never less than nothing), so the origin moves by how much the new node's clock is off.
+ * CRIU lets the monotonic clock go on from where it stood at the dump, in a time namespace of the restored process, so
+ * it does not know of the blackout; on a kernel without time namespaces it is the new node's and counts from that
+ * node's boot. What MPI_Wtime must show as elapsed is the wall clock's difference (never less than nothing), so its
+ * origin moves by how much the monotonic clock is off.
  */
 static void continue_wtime(void)
 {
@@ -52,7 +53,7 @@ static void continue_wtime(void)
     if (0 > elapsed) {
         elapsed = 0;
     }
-    if (0 == ompi_wtime_time_origin.tv_sec || (0 <= jump && llabs(jump - elapsed) < SAME_CLOCK_NS)) {
+    if (0 == ompi_wtime_time_origin.tv_sec || (0 <= jump && llabs(jump - elapsed) < CLOCK_NOISE_NS)) {
         return;
     }
     origin = ompi_wtime_time_origin.tv_sec * NS_PER_S + ompi_wtime_time_origin.tv_nsec + jump - elapsed;

@@ -10,8 +10,11 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <math.h>
 #include <signal.h>
 #include <sys/resource.h>
+
+#include <time.h>
 
 #include "common.h"
 
@@ -38,6 +41,7 @@ struct view {
     char tids[THREADS_MAX * 12];
     char host[MPI_MAX_PROCESSOR_NAME];
     double time;
+    double wall; /* wall clock less MPI_Wtime in the beginning */
     int in, out; /* files, -1 without --dir */
     char out_path[4096];
 };
@@ -266,6 +270,23 @@ static void files_verify(struct view *v)
     fclose(file);
 }
 
+/* How far MPI_Wtime may be from the wall clock's count of the seconds, however many moves there were. */
+#define WTIME_TOLERANCE 0.02
+
+/* The wall clock less MPI_Wtime, from two readings with nothing between them. */
+static double wall_offset(void)
+{
+    struct timespec wall;
+    double before, after;
+
+    do {
+        before = MPI_Wtime();
+        clock_gettime(CLOCK_REALTIME, &wall);
+        after = MPI_Wtime();
+    } while (after - before > 0.001);
+    return (double)wall.tv_sec + (double)wall.tv_nsec / 1e9 - before;
+}
+
 /* Takes what may not change from now on. All ranks have spoken to each other by then, so every thread is there. */
 static void remember(struct view *v)
 {
@@ -273,6 +294,7 @@ static void remember(struct view *v)
     v->pid = getpid();
     read_tids(v->tids, sizeof(v->tids));
     v->time = MPI_Wtime();
+    v->wall = wall_offset();
 }
 
 static void check_self(struct view *v)
@@ -292,6 +314,9 @@ static void check_self(struct view *v)
         test_defect("MPI_Wtime went back from %.9f to %.9f", v->time, time);
     }
     v->time = time;
+    if (fabs(wall_offset() - v->wall) > WTIME_TOLERANCE) {
+        test_defect("MPI_Wtime is %.3f s behind the wall clock", wall_offset() - v->wall);
+    }
     if (0 != gethostname(host, sizeof(host) - 1)) {
         test_defect("gethostname: %s", strerror(errno));
     }
