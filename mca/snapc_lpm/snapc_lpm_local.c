@@ -123,7 +123,8 @@ static void agent_hello(snapc_lpm_agent_t *agent, const json_t *message)
     pid_t child;
 
     if (agent->known || ORTE_SUCCESS != snapc_lpm_read_name(message, &name) ||
-        0 != lpm_msg_int(message, "inode", 1, INT64_MAX, &inode) || 0 == (child = child_pid(&name))) {
+        0 != lpm_msg_int(message, "inode", 1, INT64_MAX, &inode) || 0 == (child = child_pid(&name)) ||
+        NULL != snapc_lpm_local_agent(&name)) { /* nobody takes a rank's place */
         remove_agent(agent);
         return;
     }
