@@ -110,6 +110,7 @@ static const char *remedy_of(const json_t *message, const char *text)
         {"unix", "the program has a UNIX socket to another process, which cannot move: close it first"},
         {"No such file", "all files that the rank has open must be at the same path on both nodes"},
         {"Can't open file", "all files that the rank has open must be at the same path on both nodes"},
+        {"no room for the images", "make room in /dev/shm of the target: the rank's memory passes through it"},
         {"No space left", "the image needs room in /dev/shm of both nodes"},
     };
 
@@ -128,18 +129,18 @@ static void node_failed(orte_vpid_t daemon, const json_t *message)
 {
     const char *stage = lpm_msg_str(message, "stage"), *text = lpm_msg_str(message, "message");
     const char *detail = lpm_msg_str(message, "detail"), *side = lpm_msg_str(message, "side");
-    bool transfer;
+    bool secondhand;
     char line[1024];
 
     stage = (NULL == stage) ? "?" : stage;
-    transfer = (0 == strcmp("send", stage) || 0 == strcmp("receive", stage));
+    secondhand = (NULL != text && NULL != strstr(text, "connection lost")); /* the other end knows why */
     snprintf(line, sizeof(line), "%s on %s: %s%s%s", stage, snapc_lpm_maps_node(daemon), NULL == text ? "failed" : text,
              (NULL == detail || '\0' == detail[0]) ? "" : ": ", NULL == detail ? "" : detail);
     for (char *c = line; '\0' != *c; ++c) { /* messages are one line */
         *c = ('\n' == *c) ? ';' : *c;
     }
     if (LPM_STATE_ROLLBACK == snapc_lpm_move.state) {
-        if (snapc_lpm_move.secondhand && !transfer) {
+        if (snapc_lpm_move.secondhand && !secondhand) {
             snapc_lpm_move.secondhand = false;
             snapc_lpm_move_set_failure(line, remedy_of(message, line));
         }
@@ -147,7 +148,7 @@ static void node_failed(orte_vpid_t daemon, const json_t *message)
         snapc_lpm_move_event(NULL != side && 0 == strcmp("target", side) ? "discarded" : "thawed", (json_t *)message);
         return;
     }
-    snapc_lpm_move.secondhand = transfer;
+    snapc_lpm_move.secondhand = secondhand;
     snapc_lpm_move_fail(line, remedy_of(message, line));
 }
 

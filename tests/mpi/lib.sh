@@ -294,7 +294,7 @@ expect_rolled_back() {
     [[ $MIGRATE_CODE == 1 ]] || fail "ompi-migrate $* ended with $MIGRATE_CODE, not with 1: $(<"$WORK/migrate.err")"
     grep -E -q -i -e "^ompi-migrate: .*($text)" "$WORK/migrate.err" ||
         fail "ompi-migrate $*: no message with /$text/ but: $(<"$WORK/migrate.err")"
-    grep -E -q -e "phase: $phase" "$WORK/migrate.err" || fail "ompi-migrate $*: not in $phase: $(<"$WORK/migrate.err")"
+    grep -E -q -e "phase: ($phase)" "$WORK/migrate.err" || fail "ompi-migrate $*: not in $phase: $(<"$WORK/migrate.err")"
     grep -E -q -e '^ +remedy: .+' "$WORK/migrate.err" || fail "ompi-migrate $*: no remedy: $(<"$WORK/migrate.err")"
     say "failed and rolled back as it should be: ompi-migrate $*"
 }
@@ -334,12 +334,12 @@ jacobi_reference() {
     say "$1 ranks, $2 iterations without moves: $REFERENCE"
 }
 
-# jacobi_start NP ITERATIONS [OPTION...]: a run that takes at least 20 ms per iteration until brake_off.
+# jacobi_start NP ITERATIONS [OPTION...]: a run that takes at least 60 ms per iteration until brake_off, so that it is not through before the test is.
 jacobi_start() {
     local np=$1 iterations=$2
     shift 2
     brake_on
-    job_start "$np" jacobi "${JACOBI_SIZE[@]}" --iters "$iterations" --report 5 --pace-us 20000 --brake "$BRAKE" "$@"
+    job_start "$np" jacobi "${JACOBI_SIZE[@]}" --iters "$iterations" --report 5 --pace-us 60000 --brake "$BRAKE" "$@"
     job_await 0 '^jacobi: iteration .*ranks on:'
     place_ranks "$np"
 }
