@@ -22,6 +22,7 @@
 #include "orte/mca/snapc/base/base.h"
 #include "orte/runtime/orte_globals.h"
 #include "orte/types.h"
+#include "orte/util/name_fns.h"
 #include "orte/util/proc_info.h"
 
 static int rtc_lpm_open(void);
@@ -126,23 +127,24 @@ static long read_pid_max(void)
 }
 
 /*
- * A rank keeps its pid and tids when it moves, so they must be free on the target. Each daemon starts the pids of
- * its ranks in a range of its own; without the privilege to do so the preflight still finds a collision.
+ * A rank keeps its pid and tids when it moves, so they must be free on the target. Each daemon starts the pids of its
+ * ranks in a range of its own, and each mpirun somewhere else in it: the same node may be a different daemon in another
+ * job. Without the privilege to do so the preflight still finds a collision.
  */
 static void rtc_lpm_assign(orte_job_t *jdata)
 {
-    long pid_max = read_pid_max(), daemons = orte_process_info.num_procs, range, first, last = 0;
+    long pid_max = read_pid_max(), daemons = orte_process_info.num_procs, range, base, last = 0;
+    uint32_t spread = ORTE_JOB_FAMILY(jdata->jobid) * 2654435761u; /* Knuth's multiplicative hash */
     FILE *file;
 
-    (void)jdata;
     if (4096 > pid_max || 1 > daemons || NULL == (file = fopen("/proc/sys/kernel/ns_last_pid", "r+e"))) {
         return;
     }
     range = (pid_max - 1024) / (daemons + 1);
-    first = 1024 + range * (1 + (long)ORTE_PROC_MY_NAME->vpid % daemons);
-    if (1 == fscanf(file, "%ld", &last) && (last < first || last >= first + range)) {
+    base = 1024 + range * (1 + (long)ORTE_PROC_MY_NAME->vpid % daemons);
+    if (1 == fscanf(file, "%ld", &last) && (last < base || last >= base + range)) {
         rewind(file);
-        fprintf(file, "%ld", first);
+        fprintf(file, "%ld", base + (long)(spread % (uint32_t)(range / 2)));
     }
     fclose(file);
 }

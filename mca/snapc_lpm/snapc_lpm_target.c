@@ -193,7 +193,7 @@ static void do_open(json_t *message)
     }
     if (NULL != (why = snapc_lpm_inspect_room(process))) {
         report(json_pack("{s:s,s:s,s:s,s:s}", "event", "failed", "stage", "room", "message", why, "remedy",
-                         "make the same files available on both nodes, or choose another node"));
+                         "choose another node; files have to be at the same path on both, ids have to be free"));
         free(why);
         return;
     }

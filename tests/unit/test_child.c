@@ -1,0 +1,111 @@
+/*
+ * A new program gets the descriptors it is meant to get and no other, and no signal setting of ours.
+ *
+ * Copyright (c) 2026 The LPM authors
+ * SPDX-License-Identifier: BSD-3-Clause
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "lpm_child.h"
+
+/* What a shell script prints after our preparations, on the one descriptor that is kept. */
+static void run(const char *script, char *output, size_t size)
+{
+    int ends[2], status = -1;
+    char number[16];
+    ssize_t n;
+    pid_t pid;
+
+    assert_int_equal(0, pipe2(ends, O_CLOEXEC));
+    snprintf(number, sizeof(number), "%d", ends[1]);
+    pid = fork();
+    assert_true(0 <= pid);
+    if (0 == pid) {
+        if (0 == lpm_child_signals() && 0 == lpm_child_descriptors(&ends[1], 1)) {
+            execl("/bin/sh", "sh", "-c", script, "sh", number, (char *)NULL);
+        }
+        _exit(127);
+    }
+    close(ends[1]);
+    output[0] = '\0';
+    while (0 < (n = read(ends[0], output + strlen(output), size - strlen(output) - 1))) {
+        output[strlen(output) + (size_t)n] = '\0';
+    }
+    close(ends[0]);
+    assert_int_equal(pid, waitpid(pid, &status, 0));
+    assert_int_equal(0, status);
+}
+
+static void only_what_is_kept_is_open(void **state)
+{
+    int other = open("/dev/zero", O_RDONLY); /* not close-on-exec: would be inherited */
+    char output[4096] = "", expected[64];
+
+    (void)state;
+    assert_true(0 <= other);
+    memset(output, 0, sizeof(output));
+    run("for fd in /proc/self/fd/*; do :; done; ls -l /proc/$$/fd | sed -n 's/.* -> //p' | sort | uniq -c | "
+        "sed 's/^ *//; s/pipe:.*/pipe/' >&$1",
+        output, sizeof(output));
+    snprintf(expected, sizeof(expected), "3 /dev/null\n1 pipe\n");
+    assert_string_equal(expected, output);
+    close(other);
+}
+
+static void no_signal_is_ignored_or_blocked(void **state)
+{
+    char output[256];
+    sigset_t blocked;
+
+    (void)state;
+    memset(output, 0, sizeof(output));
+    signal(SIGUSR1, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&blocked);
+    sigaddset(&blocked, SIGTERM);
+    sigprocmask(SIG_BLOCK, &blocked, NULL);
+    run("sed -n -E 's/^Sig(Blk|Ign):[[:space:]]*/\\1 /p' /proc/$$/status >&$1", output, sizeof(output));
+    signal(SIGUSR1, SIG_DFL);
+    signal(SIGPIPE, SIG_DFL);
+    sigprocmask(SIG_UNBLOCK, &blocked, NULL);
+    assert_string_equal("Blk 0000000000000000\nIgn 0000000000000000\n", output);
+}
+
+static void a_closed_descriptor_cannot_be_kept(void **state)
+{
+    int status = 0, closed = 1000;
+    pid_t pid;
+
+    (void)state;
+    pid = fork();
+    assert_true(0 <= pid);
+    if (0 == pid) {
+        _exit(-1 == lpm_child_descriptors(&closed, 1) ? 0 : 1);
+    }
+    assert_int_equal(pid, waitpid(pid, &status, 0));
+    assert_int_equal(0, status);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(only_what_is_kept_is_open),
+        cmocka_unit_test(no_signal_is_ignored_or_blocked),
+        cmocka_unit_test(a_closed_descriptor_cannot_be_kept),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
