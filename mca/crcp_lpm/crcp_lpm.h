@@ -49,6 +49,9 @@ void crcp_lpm_link_close(void);
 /** End the hold of this move: the gate opens, connections that were not closed are listened to again. */
 void crcp_lpm_link_release(int64_t move);
 
+/** Print each held channel that is not closed, for whoever looks why a drain does not end. */
+void crcp_lpm_link_explain(void);
+
 /** Connections drained in this move. */
 unsigned crcp_lpm_link_count(void);
 
@@ -110,6 +113,9 @@ bool crcp_lpm_tcp_active(crcp_lpm_endpoint_t *endpoint);
 
 /** Nothing is half sent, half received or queued. */
 bool crcp_lpm_tcp_empty(crcp_lpm_endpoint_t *endpoint);
+
+/** One line on the state of an endpoint. */
+void crcp_lpm_tcp_describe(crcp_lpm_endpoint_t *endpoint, char *text, size_t size);
 
 /** The endpoint on which an active message has come (valid inside its callback). */
 crcp_lpm_endpoint_t *crcp_lpm_tcp_receiver(const mca_btl_base_descriptor_t *descriptor);

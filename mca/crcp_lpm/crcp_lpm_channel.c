@@ -23,6 +23,9 @@
 #include "opal/util/output.h"
 #include "orte/util/name_fns.h"
 
+/* A drain that takes longer than this is worth a look: a peer computes, a link is slow, or something is wrong. */
+#define EXPLAIN_AFTER_MS 10000
+
 typedef enum { IDLE, HELD, DRAINED, DOWN } phase_t;
 
 /* shared with the agent thread, under the lock */
@@ -35,7 +38,7 @@ static void *answer_arg;
 
 /* the MPI thread's own */
 static phase_t phase = IDLE;
-static bool is_mover, parked, tear_asked;
+static bool is_mover, parked, tear_asked, explained;
 static int64_t move;
 static opal_process_name_t mover;
 static struct timespec held_since;
@@ -112,7 +115,7 @@ static void do_hold(const json_t *command)
         return;
     }
     (void)clock_gettime(CLOCK_REALTIME, &held_since);
-    tear_asked = false;
+    tear_asked = explained = false;
     phase = HELD;
     crcp_lpm_link_hold(move, &mover, is_mover);
 }
@@ -237,6 +240,10 @@ static void drain(void)
         return;
     }
     if (!crcp_lpm_link_drained()) {
+        if (!explained && EXPLAIN_AFTER_MS < ms_since(&held_since)) {
+            explained = true;
+            crcp_lpm_link_explain();
+        }
         return;
     }
     if (HELD == phase) {

@@ -192,6 +192,29 @@ static int drive(crcp_lpm_endpoint_t *endpoint, unsigned module, void *arg)
     return 0;
 }
 
+static int explain(crcp_lpm_endpoint_t *endpoint, unsigned module, void *arg)
+{
+    const opal_process_name_t peer = crcp_lpm_tcp_peer(endpoint);
+    const link_t *link = link_of(endpoint);
+    char text[256];
+
+    (void)arg;
+    if (!crcp_lpm_is_held(endpoint) || (NULL == link && !crcp_lpm_tcp_active(endpoint))) {
+        return 0;
+    }
+    crcp_lpm_tcp_describe(endpoint, text, sizeof(text));
+    opal_output(0, "crcp/lpm: migration %lld, channel to %u on module %u: mark %s%s%s; %s", (long long)current_move,
+                peer.vpid, module, (NULL == link || !link->sent) ? "not sent" : "sent",
+                (NULL == link || !link->out) ? "" : ", gone", (NULL == link || !link->in) ? "" : ", peer's has come",
+                text);
+    return 0;
+}
+
+void crcp_lpm_link_explain(void)
+{
+    (void)crcp_lpm_tcp_foreach(explain, NULL);
+}
+
 bool crcp_lpm_link_drained(void)
 {
     bool empty = true;

@@ -170,6 +170,22 @@ bool crcp_lpm_tcp_empty(crcp_lpm_endpoint_t *endpoint)
         ;
 }
 
+void crcp_lpm_tcp_describe(crcp_lpm_endpoint_t *endpoint, char *text, size_t size)
+{
+    static const char *const states[] = {"connecting", "waiting for the handshake", "closed", "failed", "connected"};
+    char address[INET6_ADDRSTRLEN] = "?";
+
+    (void)inet_ntop(endpoint->endpoint_addr->addr_family, &endpoint->endpoint_addr->addr_inet, address,
+                    sizeof(address));
+    snprintf(text, size, "%s, peer %s port %u, socket %d, %s sending, %s receiving, %zu waiting",
+             ((unsigned)endpoint->endpoint_state < sizeof(states) / sizeof(states[0]))
+                 ? states[endpoint->endpoint_state]
+                 : "?",
+             address, ntohs(endpoint->endpoint_addr->addr_port), endpoint->endpoint_sd,
+             (NULL == endpoint->endpoint_send_frag) ? "not" : "is",
+             (NULL == endpoint->endpoint_recv_frag) ? "not" : "is", opal_list_get_size(&endpoint->endpoint_frags));
+}
+
 crcp_lpm_endpoint_t *crcp_lpm_tcp_receiver(const mca_btl_base_descriptor_t *descriptor)
 {
     return ((const mca_btl_tcp_frag_t *)descriptor)->endpoint;
@@ -404,64 +420,85 @@ static int take_address(opal_if_t *intf, const json_t *entry)
     return OMPI_SUCCESS;
 }
 
-/* The source addresses that a module binds its connections to are those of its interface. */
-static void readdress_module(mca_btl_tcp_module_t *module, const opal_if_t *intf)
+/* Of two addresses of one family, without the ports. */
+static bool same_address(const struct sockaddr_storage *a, const struct sockaddr_storage *b)
 {
-    in_port_t any = 0;
-
-    module->tcp_ifkindex = intf->if_kernel_index;
-    if (AF_INET == intf->af_family) {
-        memcpy(&module->tcp_ifaddr, &intf->if_addr, sizeof(struct sockaddr_in));
-        ((struct sockaddr_in *)&module->tcp_ifaddr)->sin_port = any;
+    if (a->ss_family != b->ss_family) {
+        return false;
     }
-#if OPAL_ENABLE_IPV6
-    if (AF_INET6 == intf->af_family) {
-        memcpy(&module->tcp_ifaddr_6, &intf->if_addr, sizeof(struct sockaddr_in6));
-        ((struct sockaddr_in6 *)&module->tcp_ifaddr_6)->sin6_port = any;
+    if (AF_INET == a->ss_family) {
+        return 0 == memcmp(&((const struct sockaddr_in *)a)->sin_addr, &((const struct sockaddr_in *)b)->sin_addr,
+                           sizeof(struct in_addr));
     }
-#endif
+    return AF_INET6 == a->ss_family &&
+           0 == memcmp(&((const struct sockaddr_in6 *)a)->sin6_addr, &((const struct sockaddr_in6 *)b)->sin6_addr,
+                       sizeof(struct in6_addr));
 }
 
-/* One interface entry and the modules on it; @p old are the kernel indices of the modules on the node left. */
-static int readdress_interface(opal_if_t *intf, const json_t *ifaces, const uint16_t *old)
+static void translate(struct sockaddr_storage *address, const struct sockaddr_storage *was, const opal_if_t *intf,
+                      const struct sockaddr_storage *intf_was)
+{
+    if (same_address(was, intf_was)) {
+        *address = *was;
+        if (AF_INET == was->ss_family) {
+            ((struct sockaddr_in *)address)->sin_addr = ((const struct sockaddr_in *)&intf->if_addr)->sin_addr;
+        } else {
+            ((struct sockaddr_in6 *)address)->sin6_addr = ((const struct sockaddr_in6 *)&intf->if_addr)->sin6_addr;
+        }
+    }
+}
+
+/*
+ * One interface entry and the modules on it; @p was are the modules as they were on the node left. A module's source
+ * address is not always that of its own interface: btl/tcp looks it up with the wrong kind of index
+ * (mca_btl_tcp_create() gives opal_ifindextoaddr() a kernel index). Peers match connections by the source address, so
+ * each address becomes what the same interface has on the new node, wherever btl/tcp uses it.
+ */
+static int readdress_interface(opal_if_t *intf, const json_t *ifaces, const mca_btl_tcp_module_t *was)
 {
     const uint16_t old_index = intf->if_kernel_index;
-    const unsigned position = position_of(intf);
-    const json_t *entry = address_on(ifaces, intf->if_name, family_number(intf), position);
+    const struct sockaddr_storage old_address = intf->if_addr;
+    const json_t *entry = address_on(ifaces, intf->if_name, family_number(intf), position_of(intf));
     int rc = (NULL == entry) ? OMPI_ERR_UNREACH : take_address(intf, entry);
 
     for (unsigned i = 0; i < tcp->tcp_num_btls; ++i) {
-        if (old[i] != old_index || !family_enabled(intf)) {
-            continue;
-        }
+        bool used = was[i].tcp_ifkindex == old_index && family_enabled(intf);
+
         if (OMPI_SUCCESS != rc) {
-            return rc;
+            if (used) {
+                return rc;
+            }
+            continue; /* an interface that only the old node has, and no module uses */
         }
-        if (0 == position) { /* a module binds to the first address of each family */
-            readdress_module(tcp->tcp_btls[i], intf);
+        if (was[i].tcp_ifkindex == old_index) {
+            tcp->tcp_btls[i]->tcp_ifkindex = intf->if_kernel_index;
         }
+        translate(&tcp->tcp_btls[i]->tcp_ifaddr, &was[i].tcp_ifaddr, intf, &old_address);
+#if OPAL_ENABLE_IPV6
+        translate(&tcp->tcp_btls[i]->tcp_ifaddr_6, &was[i].tcp_ifaddr_6, intf, &old_address);
+#endif
     }
-    return OMPI_SUCCESS; /* an interface that only the old node has, and no module uses */
+    return OMPI_SUCCESS;
 }
 
 static int readdress_interfaces(const json_t *ifaces)
 {
-    uint16_t *old = calloc(tcp->tcp_num_btls + 1, sizeof(*old));
+    mca_btl_tcp_module_t *was = calloc(tcp->tcp_num_btls + 1, sizeof(*was));
     opal_if_t *intf;
     int rc = OMPI_SUCCESS;
 
-    if (NULL == old) {
+    if (NULL == was) {
         return OMPI_ERR_OUT_OF_RESOURCE;
     }
     for (unsigned i = 0; i < tcp->tcp_num_btls; ++i) {
-        old[i] = tcp->tcp_btls[i]->tcp_ifkindex;
+        memcpy(&was[i], tcp->tcp_btls[i], sizeof(*was)); /* only its plain fields are looked at */
     }
     OPAL_LIST_FOREACH(intf, &opal_if_list, opal_if_t) {
-        if (OMPI_SUCCESS != (rc = readdress_interface(intf, ifaces, old))) {
+        if (OMPI_SUCCESS != (rc = readdress_interface(intf, ifaces, was))) {
             break;
         }
     }
-    free(old);
+    free(was);
     return rc;
 }
 
