@@ -19,6 +19,7 @@ BRAKE=$WORK/brake                   # the programs go on as long as this file is
 TRIGGER=$WORK/trigger               # a program's --trigger
 LPM_ON=(--mca crs lpm)
 JOB_OPTIONS=("${LPM_ON[@]}")        # further options of mpirun; empty: a stock run
+JOB_NETWORK=(--mca btl_tcp_if_include eth0)
 JOB_AS=()                           # options of `cluster exec` for mpirun: (-u lpmuser)
 JOB_WRAPPER=()                      # what mpirun starts instead of the program, with the program as arguments
 JOB=""                              # start of the names of the job's files: $JOB.out, $JOB.err, $JOB.pid
@@ -120,7 +121,7 @@ job_start() {
     # shellcheck disable=SC2016
     on n1 ${JOB_AS[@]+"${JOB_AS[@]}"} bash -c 'ulimit -c 0; cd "$1"; echo $$ >"$2.new"; mv "$2.new" "$2"; shift 2; exec "$@"' \
         job "$WORK" "$JOB.pid" mpirun --allow-run-as-root --hostfile "$HOSTFILE" --oversubscribe --map-by node \
-        --mca mpi_yield_when_idle 1 --mca oob_tcp_if_include eth0 --mca btl_tcp_if_include eth0 \
+        --mca mpi_yield_when_idle 1 --mca oob_tcp_if_include eth0 "${JOB_NETWORK[@]}" \
         ${JOB_OPTIONS[@]+"${JOB_OPTIONS[@]}"} -np "$np" \
         ${JOB_WRAPPER[@]+"${JOB_WRAPPER[@]}"} "$PROGRAMS/$JOB_PROGRAM" "$@" \
         </dev/null >"$JOB.out" 2>"$JOB.err" &
