@@ -65,8 +65,12 @@ static void only_what_is_kept_is_open(void **state)
     close(other);
 }
 
+/* The C library's own, which nobody can set; what was inherited of them stays. */
+#define LIBRARY_SIGNALS 0x180000000ULL
+
 static void no_signal_is_ignored_or_blocked(void **state)
 {
+    unsigned long long block = 1, ignore = 1;
     char output[256];
     sigset_t blocked;
 
@@ -77,11 +81,14 @@ static void no_signal_is_ignored_or_blocked(void **state)
     sigemptyset(&blocked);
     sigaddset(&blocked, SIGTERM);
     sigprocmask(SIG_BLOCK, &blocked, NULL);
-    run("sed -n -E 's/^Sig(Blk|Ign):[[:space:]]*/\\1 /p' /proc/$$/status >&$1", output, sizeof(output));
+    /* exec: a shell blocks signals itself while it starts another program */
+    run("exec sed -n -E 's/^Sig(Blk|Ign):[[:space:]]*/\\1 /p' /proc/self/status >&$1", output, sizeof(output));
     signal(SIGUSR1, SIG_DFL);
     signal(SIGPIPE, SIG_DFL);
     sigprocmask(SIG_UNBLOCK, &blocked, NULL);
-    assert_string_equal("Blk 0000000000000000\nIgn 0000000000000000\n", output);
+    assert_int_equal(2, sscanf(output, "Blk %llx Ign %llx", &block, &ignore));
+    assert_int_equal(0, block);
+    assert_int_equal(0, ignore & ~LIBRARY_SIGNALS);
 }
 
 static void a_closed_descriptor_cannot_be_kept(void **state)
