@@ -49,19 +49,30 @@ static void run(const char *script, char *output, size_t size)
     assert_int_equal(0, status);
 }
 
+static int occurrences(const char *text, const char *what)
+{
+    int count = 0;
+
+    for (const char *at = strstr(text, what); NULL != at; at = strstr(at + 1, what)) {
+        ++count;
+    }
+    return count;
+}
+
 static void only_what_is_kept_is_open(void **state)
 {
     int other = open("/dev/zero", O_RDONLY); /* not close-on-exec: would be inherited */
-    char output[4096] = "", expected[64];
+    char output[4096];
 
     (void)state;
     assert_true(0 <= other);
     memset(output, 0, sizeof(output));
-    run("for fd in /proc/self/fd/*; do :; done; ls -l /proc/$$/fd | sed -n 's/.* -> //p' | sort | uniq -c | "
-        "sed 's/^ *//; s/pipe:.*/pipe/' >&$1",
-        output, sizeof(output));
-    snprintf(expected, sizeof(expected), "3 /dev/null\n1 pipe\n");
-    assert_string_equal(expected, output);
+    /* exec: no shell that has pipes of its own; ls has the directory open, too, and its output is the pipe */
+    run("exec ls -l /proc/self/fd >&$1", output, sizeof(output));
+    assert_int_equal(2, occurrences(output, "-> /dev/null"));
+    assert_int_equal(2, occurrences(output, "-> pipe:"));
+    assert_int_equal(1, occurrences(output, "-> /proc/"));
+    assert_int_equal(5, occurrences(output, "-> "));
     close(other);
 }
 
