@@ -1,5 +1,5 @@
 /*
- * Is LPM asked for in this process? The question every foothold puts before it does anything.
+ * Is LPM asked for in this process, and where are its components? What our components ask before they do anything.
  *
  * Copyright (c) 2026 The LPM authors
  * SPDX-License-Identifier: BSD-3-Clause
@@ -40,6 +40,22 @@ static inline bool lpm_selected(void)
         }
     }
     return false;
+}
+
+/**
+ * Our own component of an open framework, or NULL. The bases copy the modules they select, so what a component of ours
+ * offers beyond the framework's interface is found in the component itself: the caller casts to its extended type.
+ */
+static inline const void *lpm_component_of(mca_base_framework_t *framework)
+{
+    mca_base_component_list_item_t *item;
+
+    OPAL_LIST_FOREACH(item, &framework->framework_components, mca_base_component_list_item_t) {
+        if (0 == strcmp("lpm", item->cli_component->mca_component_name)) {
+            return item->cli_component;
+        }
+    }
+    return NULL;
 }
 
 #endif /* LPM_SELECTED_H */

@@ -6,7 +6,6 @@
  */
 #include "ompi_config.h"
 
-#include <string.h>
 
 #include "lpm_config.h"
 #include "lpm_selected.h"
@@ -53,18 +52,6 @@ static int hook_lpm_open(void)
     return lpm_selected() ? OMPI_SUCCESS : OMPI_ERR_NOT_AVAILABLE;
 }
 
-static const void *component_named_lpm(mca_base_framework_t *framework)
-{
-    mca_base_component_list_item_t *item;
-
-    OPAL_LIST_FOREACH(item, &framework->framework_components, mca_base_component_list_item_t) {
-        if (0 == strcmp("lpm", item->cli_component->mca_component_name)) {
-            return item->cli_component;
-        }
-    }
-    return NULL;
-}
-
 static void close_frameworks(void)
 {
     frameworks_open = false;
@@ -104,8 +91,8 @@ static void hook_lpm_init_bottom(int argc, char **argv, int requested, int *prov
     (void)requested;
     (void)provided;
     rc = open_frameworks();
-    snapc = component_named_lpm(&orte_snapc_base_framework);
-    crcp = component_named_lpm(&ompi_crcp_base_framework);
+    snapc = lpm_component_of(&orte_snapc_base_framework);
+    crcp = lpm_component_of(&ompi_crcp_base_framework);
     if (OPAL_SUCCESS != rc || NULL == snapc || NULL == crcp) {
         opal_output(0, "hook/lpm on %s: crs, snapc and crcp cannot be opened (%d); this rank cannot be moved",
                     orte_process_info.nodename, rc);
@@ -127,7 +114,7 @@ static void hook_lpm_finalize_top(void)
     if (!frameworks_open) {
         return;
     }
-    if (NULL != (snapc = component_named_lpm(&orte_snapc_base_framework))) {
+    if (NULL != (snapc = lpm_component_of(&orte_snapc_base_framework))) {
         snapc->app_stop(progress_once);
     }
     close_frameworks();

@@ -6,9 +6,8 @@
  */
 #include "snapc_lpm.h"
 
-#include <string.h>
-
 #include "../crs_lpm/crs_lpm.h"
+#include "lpm_selected.h"
 
 #include "opal/mca/crs/base/base.h"
 #include "opal/util/output.h"
@@ -20,14 +19,9 @@ static bool have_global, have_local;
 
 const struct crs_lpm_image_ops *snapc_lpm_image_ops(void)
 {
-    mca_base_component_list_item_t *item;
+    const mca_crs_lpm_component_t *crs = lpm_component_of(&opal_crs_base_framework);
 
-    OPAL_LIST_FOREACH(item, &opal_crs_base_framework.framework_components, mca_base_component_list_item_t) {
-        if (0 == strcmp("lpm", item->cli_component->mca_component_name)) {
-            return ((const mca_crs_lpm_component_t *)item->cli_component)->image;
-        }
-    }
-    return NULL;
+    return (NULL == crs) ? NULL : crs->image;
 }
 
 static int snapc_lpm_module_init(bool seed, bool app)

@@ -31,7 +31,7 @@ static pid_t pid;
 static json_t *process; /* as inspected */
 static crs_lpm_image_t *image;
 static char *directory; /* of the image */
-static bool detached, committed, original_ended;
+static bool detached, committed;
 static opal_event_t *drain_timer;
 static int drain_tries;
 
@@ -62,7 +62,7 @@ void snapc_lpm_source_reset(void)
     json_decref(process);
     process = NULL;
     pid = 0;
-    detached = committed = original_ended = false;
+    detached = committed = false;
 }
 
 /* ---- looking and opening ---- */
@@ -225,7 +225,6 @@ static void check_drained(int fd, short events, void *arg)
 /* The order of the rank's output is kept: what the original wrote is forwarded before the copy can write. */
 static void original_gone(void)
 {
-    original_ended = true;
     drain_tries = DRAIN_TRIES;
     drain_timer = opal_event_alloc();
     opal_event_evtimer_set(orte_event_base, drain_timer, check_drained, NULL);
