@@ -12,7 +12,8 @@
 #include <jansson.h>
 #include <stdbool.h>
 
-/** Called on the MPI thread; may only queue the answer and wake the agent. The reference is handed over. */
+/** Called on the MPI thread, or on the agent's in its place; may only queue the answer and wake the agent. The
+ * reference is handed over. */
 typedef void (*lpm_channel_answer_fn_t)(json_t *answer, void *arg);
 
 typedef struct {
@@ -27,6 +28,13 @@ typedef struct {
      * of the progress engine, in order. The reference is stolen.
      */
     int (*command)(json_t *command);
+
+    /**
+     * Agent thread, after a command and whenever the time that was answered has passed: where the MPI thread does not
+     * come by, park it and do its work.
+     * @return milliseconds until the next call is wanted, or -1: none before the next command.
+     */
+    int (*drive)(void);
 
     /** MPI thread, from MPI_Finalize: true while a move is under way in which this rank takes part. */
     bool (*busy)(void);

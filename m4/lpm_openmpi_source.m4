@@ -28,10 +28,10 @@ AS_IF([test -z "$lpm_source_version"],
        _LPM_OPENMPI_SOURCE_HEADERS])
 AC_SUBST([OPENMPI_SOURCE])
 AC_SUBST([OPENMPI_SOURCE_CPPFLAGS],
-         ["-isystem $OPENMPI_SOURCE/opal/mca/btl/tcp -idirafter $OPENMPI_SOURCE"])])
+         ["-isystem $OPENMPI_SOURCE/opal/mca/btl/tcp -isystem $OPENMPI_SOURCE/opal/mca/btl/vader -isystem $OPENMPI_SOURCE/ompi/mca/pml/ob1 -idirafter $OPENMPI_SOURCE"])])
 
 AC_DEFUN([_LPM_OPENMPI_SOURCE_HEADERS],
-[for lpm_header in opal/mca/btl/tcp/btl_tcp.h ompi/mca/pml/ob1/pml_ob1.h; do
+[for lpm_header in opal/mca/btl/tcp/btl_tcp.h opal/mca/btl/vader/btl_vader.h ompi/mca/pml/ob1/pml_ob1.h; do
     AC_MSG_CHECKING([for $lpm_header in the source])
     AS_IF([test -f "$OPENMPI_SOURCE/$lpm_header"],
           [AC_MSG_RESULT([yes])],

@@ -1,5 +1,6 @@
 /*
- * The gate: while a channel is held, the tcp modules take no new fragment for it, and ob1 queues instead.
+ * The gate: while a channel is held, the modules of btl/tcp and btl/vader take no new fragment for it, and ob1 queues
+ * instead.
  *
  * alloc, prepare_src and put may refuse, since ob1 then keeps the request on one of its pending lists; send may not,
  * because some of ob1's callers have changed their state by then. Without MPI_THREAD_MULTIPLE an allocated descriptor
@@ -10,6 +11,7 @@
  */
 #include "crcp_lpm.h"
 
+#include <dlfcn.h>
 #include <stdlib.h>
 
 #include "ompi/constants.h"
@@ -33,9 +35,9 @@ static const mca_btl_base_module_t *original_of(const struct mca_btl_base_module
     return module; /* not reached: the gate is only in gated modules */
 }
 
-static bool refuse(struct mca_btl_base_endpoint_t *endpoint)
+static bool refuse(const struct mca_btl_base_module_t *btl, struct mca_btl_base_endpoint_t *endpoint)
 {
-    if (!crcp_lpm_is_held(endpoint)) {
+    if (!crcp_lpm_is_held(btl, endpoint)) {
         return false;
     }
     ++refused;
@@ -46,7 +48,7 @@ static mca_btl_base_descriptor_t *gate_alloc(struct mca_btl_base_module_t *btl,
                                              struct mca_btl_base_endpoint_t *endpoint, uint8_t order, size_t size,
                                              uint32_t flags)
 {
-    return refuse(endpoint) ? NULL : original_of(btl)->btl_alloc(btl, endpoint, order, size, flags);
+    return refuse(btl, endpoint) ? NULL : original_of(btl)->btl_alloc(btl, endpoint, order, size, flags);
 }
 
 static mca_btl_base_descriptor_t *gate_prepare_src(struct mca_btl_base_module_t *btl,
@@ -54,7 +56,7 @@ static mca_btl_base_descriptor_t *gate_prepare_src(struct mca_btl_base_module_t 
                                                    struct opal_convertor_t *convertor, uint8_t order, size_t reserve,
                                                    size_t *size, uint32_t flags)
 {
-    if (refuse(endpoint)) {
+    if (refuse(btl, endpoint)) {
         return NULL;
     }
     return original_of(btl)->btl_prepare_src(btl, endpoint, convertor, order, reserve, size, flags);
@@ -64,7 +66,7 @@ static int gate_sendi(struct mca_btl_base_module_t *btl, struct mca_btl_base_end
                       struct opal_convertor_t *convertor, void *header, size_t header_size, size_t payload_size,
                       uint8_t order, uint32_t flags, mca_btl_base_tag_t tag, mca_btl_base_descriptor_t **descriptor)
 {
-    if (refuse(endpoint)) {
+    if (refuse(btl, endpoint)) {
         if (NULL != descriptor) {
             *descriptor = NULL;
         }
@@ -79,7 +81,7 @@ static int gate_put(struct mca_btl_base_module_t *btl, struct mca_btl_base_endpo
                     struct mca_btl_base_registration_handle_t *remote_handle, size_t size, int flags, int order,
                     mca_btl_base_rdma_completion_fn_t cbfunc, void *cbcontext, void *cbdata)
 {
-    if (refuse(endpoint)) {
+    if (refuse(btl, endpoint)) {
         return OPAL_ERR_OUT_OF_RESOURCE;
     }
     return original_of(btl)->btl_put(btl, endpoint, local_address, remote_address, local_handle, remote_handle, size,
@@ -91,16 +93,80 @@ static int gate_get(struct mca_btl_base_module_t *btl, struct mca_btl_base_endpo
                     struct mca_btl_base_registration_handle_t *remote_handle, size_t size, int flags, int order,
                     mca_btl_base_rdma_completion_fn_t cbfunc, void *cbcontext, void *cbdata)
 {
-    if (refuse(endpoint)) {
+    if (refuse(btl, endpoint)) {
         return OPAL_ERR_OUT_OF_RESOURCE;
     }
     return original_of(btl)->btl_get(btl, endpoint, local_address, remote_address, local_handle, remote_handle, size,
                                      flags, order, cbfunc, cbcontext, cbdata);
 }
 
+/* ---- gets that can never be, for as long as the process lives ---- */
+
+static mca_btl_base_module_get_fn_t vader_get;
+
+static int no_get(struct mca_btl_base_module_t *btl, struct mca_btl_base_endpoint_t *endpoint, void *local_address,
+                  uint64_t remote_address, struct mca_btl_base_registration_handle_t *local_handle,
+                  struct mca_btl_base_registration_handle_t *remote_handle, size_t size, int flags, int order,
+                  mca_btl_base_rdma_completion_fn_t cbfunc, void *cbcontext, void *cbdata)
+{
+    (void)btl;
+    (void)endpoint;
+    (void)local_address;
+    (void)remote_address;
+    (void)local_handle;
+    (void)remote_handle;
+    (void)size;
+    (void)flags;
+    (void)order;
+    (void)cbfunc;
+    (void)cbcontext;
+    return crcp_lpm_ob1_get_impossible(cbdata);
+}
+
+static int get_or_not(struct mca_btl_base_module_t *btl, struct mca_btl_base_endpoint_t *endpoint, void *local_address,
+                      uint64_t remote_address, struct mca_btl_base_registration_handle_t *local_handle,
+                      struct mca_btl_base_registration_handle_t *remote_handle, size_t size, int flags, int order,
+                      mca_btl_base_rdma_completion_fn_t cbfunc, void *cbcontext, void *cbdata)
+{
+    if (endpoint == crcp_lpm_vader_nobody()) {
+        return crcp_lpm_ob1_get_impossible(cbdata);
+    }
+    return vader_get(btl, endpoint, local_address, remote_address, local_handle, remote_handle, size, flags, order,
+                     cbfunc, cbcontext, cbdata);
+}
+
+/* These functions are in use until the BTLs are closed, which is after this component. */
+static bool stay_loaded(void)
+{
+    Dl_info info;
+
+    return 0 != dladdr((void *)no_get, &info) && NULL != dlopen(info.dli_fname, RTLD_NOW | RTLD_NODELETE);
+}
+
+void crcp_lpm_gate_catch_gets(void)
+{
+    mca_btl_base_module_t *vader = crcp_lpm_vader_module();
+
+    if (NULL == vader || NULL == vader->btl_get || get_or_not == vader->btl_get) {
+        return;
+    }
+    if (!stay_loaded()) {
+        abort(); /* without them a message of a neighbour that leaves ends the job later */
+    }
+    vader_get = vader->btl_get;
+    vader->btl_get = get_or_not;
+    for (unsigned i = 0; i < crcp_lpm_tcp_num_modules(); ++i) {
+        if (NULL == crcp_lpm_tcp_module(i)->btl_get) { /* its flags go on saying that it cannot */
+            crcp_lpm_tcp_module(i)->btl_get = no_get;
+        }
+    }
+}
+
+/* ---- closing and opening ---- */
+
 void crcp_lpm_gate_close(void)
 {
-    const unsigned modules = crcp_lpm_tcp_num_modules();
+    const unsigned modules = crcp_lpm_btls_count();
 
     if (0 < num_gated || 0 == modules) {
         return;
@@ -110,7 +176,7 @@ void crcp_lpm_gate_close(void)
     }
     refused = 0;
     for (unsigned i = 0; i < modules; ++i) {
-        mca_btl_base_module_t *btl = crcp_lpm_tcp_module(i);
+        mca_btl_base_module_t *btl = crcp_lpm_btls_module(i);
 
         gated[i] = (gated_module_t){.module = btl, .original = *btl};
         btl->btl_alloc = gate_alloc;

@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lpm_hex.h"
+
 #include "ompi/constants.h"
 #include "opal/mca/pmix/pmix.h"
 #include "opal/util/proc.h"
@@ -115,6 +117,20 @@ int crcp_lpm_modex_set(const opal_process_name_t *name, const char *key, const v
     opal_list_append(&overlays, &entry->super);
     pthread_mutex_unlock(&lock);
     return OMPI_SUCCESS;
+}
+
+int crcp_lpm_modex_set_hex(const opal_process_name_t *name, const char *key, const char *text)
+{
+    unsigned char *bytes;
+    size_t size;
+    int rc;
+
+    if (0 != lpm_hex_decode(text, &bytes, &size)) {
+        return OMPI_ERR_BAD_PARAM;
+    }
+    rc = crcp_lpm_modex_set(name, key, bytes, size);
+    free(bytes);
+    return rc;
 }
 
 void crcp_lpm_modex_finalize(void)

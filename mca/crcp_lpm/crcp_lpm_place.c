@@ -1,5 +1,5 @@
 /*
- * What a rank knows of the place where it runs: node name, clock, who is near.
+ * What a rank knows of the place where it runs: node name, clock, whether a peer is near.
  *
  * Copyright (c) 2026 The LPM authors
  * SPDX-License-Identifier: BSD-3-Clause
@@ -9,8 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-#include "lpm_msg.h"
 
 #include "ompi/proc/proc.h"
 #include "opal/util/proc.h"
@@ -83,49 +81,12 @@ void crcp_lpm_place_arrive(const char *node)
     opal_process_info.nodename = opal_name;
 }
 
-static void set_local(ompi_proc_t *proc, bool local)
+void crcp_lpm_place_peer(ompi_proc_t *proc, bool near)
 {
     uint16_t flags = proc->super.proc_flags;
 
     flags &= (uint16_t) ~(OPAL_PROC_ON_NODE | OPAL_PROC_ON_NUMA | OPAL_PROC_ON_SOCKET | OPAL_PROC_ON_L3CACHE |
                           OPAL_PROC_ON_L2CACHE | OPAL_PROC_ON_L1CACHE | OPAL_PROC_ON_CORE | OPAL_PROC_ON_HWTHREAD |
                           OPAL_PROC_NON_LOCAL);
-    proc->super.proc_flags = flags | (local ? OPAL_PROC_ON_NODE : OPAL_PROC_NON_LOCAL);
-}
-
-void crcp_lpm_place_peer(const opal_process_name_t *peer, bool local)
-{
-    ompi_proc_t *proc = ompi_proc_find(peer);
-
-    if (NULL != proc) {
-        set_local(proc, local);
-    }
-}
-
-static bool listed(const json_t *names, const opal_process_name_t *name)
-{
-    json_t *entry;
-    size_t i;
-    int64_t job, rank;
-
-    json_array_foreach(names, i, entry) {
-        if (0 == lpm_msg_int(entry, "job", 0, UINT32_MAX, &job) &&
-            0 == lpm_msg_int(entry, "rank", 0, UINT32_MAX, &rank) && job == name->jobid && rank == name->vpid) {
-            return true;
-        }
-    }
-    return false;
-}
-
-void crcp_lpm_place_peers(const json_t *local)
-{
-    size_t count = 0;
-    ompi_proc_t **procs = ompi_proc_get_allocated(&count);
-
-    for (size_t i = 0; NULL != procs && i < count; ++i) {
-        if (procs[i] != ompi_proc_local()) {
-            set_local(procs[i], listed(local, &procs[i]->super.proc_name));
-        }
-    }
-    free(procs);
+    proc->super.proc_flags = flags | (near ? OPAL_PROC_ON_NODE : OPAL_PROC_NON_LOCAL);
 }

@@ -12,7 +12,6 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <link.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +19,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "crcp_lpm_component_of.h"
+#include "lpm_hex.h"
 #include "lpm_msg.h"
 
 #include "btl_tcp.h"
@@ -31,7 +32,6 @@
 #include "ompi/constants.h"
 #include "opal/mca/btl/base/base.h"
 #include "opal/mca/if/if.h"
-#include "opal/util/output.h"
 
 static mca_btl_tcp_component_t *tcp;
 static void (*endpoint_close)(mca_btl_base_endpoint_t *endpoint);
@@ -41,73 +41,39 @@ static struct event_base *accept_base;
 
 /* ---- finding it, and checking that it is what we know ---- */
 
-static size_t symbol_size(void *address)
+static const char *check_layout(void *object)
 {
-    Dl_info info;
-    const ElfW(Sym) *symbol = NULL;
+    void *module = dlsym(object, "mca_btl_tcp_module");
 
-    if (0 == dladdr1(address, &info, (void **)&symbol, RTLD_DL_SYMENT) || NULL == symbol) {
-        return 0;
-    }
-    return symbol->st_size;
-}
-
-static const char *check_layout(void *handle)
-{
-    const mca_base_component_t *version = &tcp->super.btl_version;
-    const opal_class_t *endpoint_class = dlsym(handle, "mca_btl_tcp_endpoint_t_class");
-    const opal_class_t *frag_class = dlsym(handle, "mca_btl_tcp_frag_t_class");
-    void *module = dlsym(handle, "mca_btl_tcp_module");
-
-    if (OPAL_MAJOR_VERSION != version->mca_component_major_version ||
-        OPAL_MINOR_VERSION != version->mca_component_minor_version ||
-        OPAL_RELEASE_VERSION != version->mca_component_release_version) {
+    if (!crcp_lpm_same_version(&tcp->super.btl_version)) {
         return "btl/tcp is of another Open MPI version than the one LPM was built for";
     }
-    if (NULL == endpoint_class || NULL == frag_class || NULL == module ||
-        sizeof(mca_btl_tcp_endpoint_t) != endpoint_class->cls_sizeof ||
-        sizeof(mca_btl_tcp_frag_t) != frag_class->cls_sizeof || sizeof(*tcp) != symbol_size(tcp) ||
-        sizeof(mca_btl_tcp_module_t) != symbol_size(module)) {
+    if (NULL == module || sizeof(*tcp) != crcp_lpm_symbol_size(tcp) ||
+        sizeof(mca_btl_tcp_module_t) != crcp_lpm_symbol_size(module) ||
+        !crcp_lpm_class_has_size(object, "mca_btl_tcp_endpoint_t_class", sizeof(mca_btl_tcp_endpoint_t)) ||
+        !crcp_lpm_class_has_size(object, "mca_btl_tcp_frag_t_class", sizeof(mca_btl_tcp_frag_t))) {
         return "the data structures of btl/tcp differ from those LPM was built for";
     }
     return NULL;
 }
 
-int crcp_lpm_tcp_init(const char **why)
+int crcp_lpm_tcp_init(mca_btl_base_component_t *component, const char **why)
 {
-    mca_btl_base_selected_module_t *selected;
-    Dl_info info;
-    void *handle;
+    void *object = crcp_lpm_object_of(component);
 
-    tcp = NULL;
-    OPAL_LIST_FOREACH(selected, &mca_btl_base_modules_initialized, mca_btl_base_selected_module_t) {
-        const char *name = selected->btl_component->btl_version.mca_component_name;
-
-        if (0 == strcmp("tcp", name)) {
-            tcp = (mca_btl_tcp_component_t *)selected->btl_component;
-        } else if (0 != strcmp("self", name)) {
-            *why =
-                "a BTL other than self and tcp is in use (start the job with --mca btl self,tcp, or leave btl unset)";
-            return OMPI_ERR_NOT_SUPPORTED;
-        }
-    }
-    if (NULL == tcp) {
-        *why = "btl/tcp is not in use (start the job with --mca btl self,tcp, or leave btl unset)";
-        return OMPI_ERR_NOT_SUPPORTED;
-    }
-    if (0 == dladdr(tcp, &info) || NULL == (handle = dlopen(info.dli_fname, RTLD_NOW | RTLD_NOLOAD))) {
+    if (NULL == object) {
         *why = "btl/tcp is loaded in a way LPM does not know";
         return OMPI_ERR_NOT_SUPPORTED;
     }
-    *why = check_layout(handle);
-    endpoint_close = (void (*)(mca_btl_base_endpoint_t *))dlsym(handle, "mca_btl_tcp_endpoint_close");
+    tcp = (mca_btl_tcp_component_t *)component;
+    *why = check_layout(object);
+    endpoint_close = (void (*)(mca_btl_base_endpoint_t *))dlsym(object, "mca_btl_tcp_endpoint_close");
     if (NULL == *why && NULL == endpoint_close) {
         *why = "btl/tcp does not export what LPM needs";
     }
     if (NULL == *why && 0 != tcp->tcp_enable_progress_thread) {
         *why = "btl_tcp_progress_thread is on, which LPM does not support";
     }
-    dlclose(handle); /* the BTL framework holds it */
     if (NULL != *why) {
         return OMPI_ERR_NOT_SUPPORTED;
     }
@@ -132,21 +98,17 @@ mca_btl_base_module_t *crcp_lpm_tcp_module(unsigned index)
     return &tcp->tcp_btls[index]->super;
 }
 
-int crcp_lpm_tcp_foreach(int (*fn)(crcp_lpm_endpoint_t *endpoint, unsigned module, void *arg), void *arg)
+void crcp_lpm_tcp_foreach(void (*fn)(crcp_lpm_endpoint_t *endpoint, unsigned module, void *arg), void *arg)
 {
     opal_list_item_t *item, *next;
-    int rc;
 
     for (unsigned i = 0; i < tcp->tcp_num_btls; ++i) {
         opal_list_t *endpoints = &tcp->tcp_btls[i]->tcp_endpoints;
 
         OPAL_LIST_FOREACH_SAFE(item, next, endpoints, opal_list_item_t) {
-            if (0 != (rc = fn((crcp_lpm_endpoint_t *)item, i, arg))) {
-                return rc;
-            }
+            fn((crcp_lpm_endpoint_t *)item, i, arg);
         }
     }
-    return 0;
 }
 
 opal_process_name_t crcp_lpm_tcp_peer(const crcp_lpm_endpoint_t *endpoint)
@@ -168,6 +130,12 @@ bool crcp_lpm_tcp_empty(crcp_lpm_endpoint_t *endpoint)
            && 0 == endpoint->endpoint_cache_length
 #endif
         ;
+}
+
+size_t crcp_lpm_tcp_queued(const crcp_lpm_endpoint_t *endpoint)
+{
+    return opal_list_get_size(&((mca_btl_base_endpoint_t *)endpoint)->endpoint_frags) +
+           (NULL == endpoint->endpoint_send_frag ? 0 : 1);
 }
 
 void crcp_lpm_tcp_describe(crcp_lpm_endpoint_t *endpoint, char *text, size_t size)
@@ -546,16 +514,12 @@ int crcp_lpm_tcp_relocate(const json_t *ifaces, char **blob)
     if (OMPI_SUCCESS != (rc = readdress_interfaces(ifaces)) || OMPI_SUCCESS != (rc = relisten())) {
         return rc;
     }
-    if (NULL == (table = address_table(&size)) || NULL == (*blob = malloc(2 * size + 1))) {
-        free(table);
+    if (NULL == (table = address_table(&size))) {
         return OMPI_ERR_OUT_OF_RESOURCE;
     }
-    (*blob)[0] = '\0';
-    for (size_t i = 0; i < size; ++i) {
-        snprintf(*blob + 2 * i, 3, "%02x", ((const unsigned char *)table)[i]);
-    }
+    *blob = lpm_hex_encode(table, size);
     free(table);
-    return OMPI_SUCCESS;
+    return (NULL == *blob) ? OMPI_ERR_OUT_OF_RESOURCE : OMPI_SUCCESS;
 }
 
 /* ---- addresses: a peer's ---- */

@@ -77,8 +77,9 @@ static int schizo_lpm_setup_child(orte_job_t *jdata, orte_proc_t *child, orte_ap
     opal_setenv("PMIX_MCA_gds", "hash", true, env);
     opal_setenv("OMPI_MCA_crcp", "lpm", true, env); /* the framework takes "none" unless it is told */
     opal_setenv("OMPI_MCA_pml", "ob1", false, env);
-    opal_setenv("OMPI_MCA_btl", "self,tcp", false, env);
-    opal_setenv("OMPI_MCA_osc", "^ucx", false, env); /* windows over UCX have connections of their own */
+    opal_setenv("OMPI_MCA_btl", "self,vader,tcp", false, env);
+    /* windows over UCX have connections of their own; osc/rdma keeps pointers into btl/vader */
+    opal_setenv("OMPI_MCA_osc", "^ucx,rdma", false, env);
     if (NULL == orte_process_info.jobfam_session_dir) {
         return ORTE_SUCCESS;
     }

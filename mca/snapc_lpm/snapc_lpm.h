@@ -108,6 +108,8 @@ typedef struct {
     int64_t move; /* the last migration in which it takes part */
     bool leaving;
     char *unmovable; /* why, or NULL */
+    int place;       /* in the shared memory of its node, -1: none; see lpm_places.h */
+    char *vader;     /* what its neighbours need to share memory with it, or NULL */
 } snapc_lpm_rank_t;
 
 void snapc_lpm_ranks_init(void);
@@ -117,6 +119,10 @@ snapc_lpm_rank_t *snapc_lpm_ranks_find(const orte_process_name_t *name);
 int snapc_lpm_ranks_up(const orte_process_name_t *name, orte_vpid_t daemon, pid_t pid, const char *unmovable);
 void snapc_lpm_ranks_down(const orte_process_name_t *name);
 size_t snapc_lpm_ranks_count(void);
+/** What an answer of a rank says of its shared memory: members "place" and "vader". */
+void snapc_lpm_ranks_card(snapc_lpm_rank_t *rank, const json_t *answer);
+/** Ranks on the node of a daemon: [{"job":,"rank":,"place":[,"vader":]}]; a new reference. */
+json_t *snapc_lpm_ranks_near(orte_vpid_t daemon);
 /** All ranks that are there now take part in a migration; ranks that start later do not. */
 void snapc_lpm_ranks_enlist(int64_t move);
 size_t snapc_lpm_ranks_enlisted(int64_t move);

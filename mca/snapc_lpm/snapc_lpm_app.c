@@ -29,11 +29,13 @@
 /* libpmix may have a request under way when the order to detach comes */
 #define DETACH_RETRY_US 2000
 #define DETACH_TRIES    2500
+/* a thread inside MPI takes its command by itself within this time */
+#define DRIVE_AFTER_US 500
 
 static pthread_t thread;
 static struct event_base *base;
 static lpm_conn_t *conn;
-static struct event *woken, *detach_timer;
+static struct event *woken, *detach_timer, *drive_timer;
 static int wake_fd = -1, detach_tries;
 static const lpm_channel_ops_t *channels;
 
@@ -105,8 +107,23 @@ static void reattach(const json_t *message)
     }
 }
 
+/* The MPI thread may be far from MPI: then its work is done here. */
+static void drive(evutil_socket_t fd, short events, void *arg)
+{
+    int ms = channels->drive();
+    struct timeval again = {ms / 1000, ms % 1000 * 1000};
+
+    (void)fd;
+    (void)events;
+    (void)arg;
+    if (0 <= ms) {
+        evtimer_add(drive_timer, &again);
+    }
+}
+
 static void daemon_message(lpm_conn_t *from, json_t *message, void *arg)
 {
+    const struct timeval grace = {0, DRIVE_AFTER_US};
     const char *op = lpm_msg_str(message, "op");
 
     (void)from;
@@ -125,6 +142,7 @@ static void daemon_message(lpm_conn_t *from, json_t *message, void *arg)
         pthread_mutex_unlock(&lock);
     } else if (NULL == channels->unmovable()) {
         (void)channels->command(json_incref(message));
+        evtimer_add(drive_timer, &grace);
     } else if (0 == strcmp("prepare", op)) {
         report(json_pack("{s:s,s:s,s:s}", "event", "refused", "message", channels->unmovable(), "remedy",
                          "start the job so that its channels can be moved"));
@@ -214,6 +232,10 @@ static void release_all(void)
         event_free(detach_timer);
         detach_timer = NULL;
     }
+    if (NULL != drive_timer) {
+        event_free(drive_timer);
+        drive_timer = NULL;
+    }
     if (NULL != base) {
         event_base_free(base);
         base = NULL;
@@ -245,7 +267,8 @@ int snapc_lpm_app_start(const lpm_channel_ops_t *ops)
     wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     woken = event_new(base, wake_fd, EV_READ | EV_PERSIST, on_wake, NULL);
     detach_timer = evtimer_new(base, try_detach, NULL);
-    if (0 > wake_fd || NULL == woken || NULL == detach_timer || 0 != event_add(woken, NULL)) {
+    drive_timer = evtimer_new(base, drive, NULL);
+    if (0 > wake_fd || NULL == woken || NULL == detach_timer || NULL == drive_timer || 0 != event_add(woken, NULL)) {
         goto err_release;
     }
     channels->start(channel_answer, NULL);

@@ -23,6 +23,21 @@ static int64_t last_id;
 
 /* ---- what ranks and daemons report ---- */
 
+/* Once for a cause: a job of many ranks has it many times. */
+static void warn_unmovable(const orte_process_name_t *name, const char *why)
+{
+    json_t *warned = snapc_lpm_phase_warned();
+
+    if (NULL == why || NULL != json_object_get(warned, why)) {
+        return;
+    }
+    json_object_set_new(warned, why, json_true());
+    opal_output(0,
+                "snapc/lpm: ranks of this job cannot be moved. The job runs normally; requests to move a rank will be "
+                "refused.\n    the first rank that says so: %s of job %d\n    why: %s",
+                ORTE_VPID_PRINT(name->vpid), (int)ORTE_LOCAL_JOBID(name->jobid), why);
+}
+
 static void rank_up(orte_vpid_t daemon, const json_t *message)
 {
     orte_process_name_t name;
@@ -34,6 +49,7 @@ static void rank_up(orte_vpid_t daemon, const json_t *message)
         ORTE_SUCCESS != snapc_lpm_ranks_up(&name, daemon, (pid_t)pid, lpm_msg_str(message, "unmovable"))) {
         return;
     }
+    warn_unmovable(&name, lpm_msg_str(message, "unmovable"));
     json_array_foreach(snapc_lpm_phase_tables(), i, entry) {
         (void)snapc_lpm_rml_send(daemon, json_pack("{s:s,s:I,s:I,s:O}", "op", "ranks", "job", (json_int_t)name.jobid,
                                                    "rank", (json_int_t)name.vpid, "message", entry));
@@ -65,11 +81,26 @@ static void rank_leaves(const orte_process_name_t *name)
     }
 }
 
+/* How channels were emptied, and what has waited for them: the tool is told in the end. */
+static void note_channels(const orte_process_name_t *name, const char *event, const json_t *answer)
+{
+    json_t *entry;
+
+    if (NULL == snapc_lpm_move.channels ||
+        (0 != strcmp("drained", event) && 0 != strcmp("attached", event) && 0 != strcmp("resumed", event))) {
+        return;
+    }
+    entry = json_copy((json_t *)answer);
+    json_object_set_new(entry, "job", json_integer((json_int_t)ORTE_LOCAL_JOBID(name->jobid)));
+    json_object_set_new(entry, "rank", json_integer((json_int_t)name->vpid));
+    json_array_append_new(snapc_lpm_move.channels, entry);
+}
+
 static void from_rank(json_t *message)
 {
     json_t *inner = json_object_get(message, "message");
     const char *event = lpm_msg_str(inner, "event"), *text = lpm_msg_str(inner, "message");
-    const snapc_lpm_rank_t *rank;
+    snapc_lpm_rank_t *rank;
     orte_process_name_t name;
     char line[512];
     int64_t id;
@@ -90,11 +121,12 @@ static void from_rank(json_t *message)
         snapc_lpm_move_fail(line, lpm_msg_str(inner, "remedy"));
         return;
     }
-    if ((0 == strcmp("resumed", event) || 0 == strcmp("drained", event)) && NULL != snapc_lpm_move.channels) {
-        json_t *entry = json_copy(inner);
-
-        json_object_set_new(entry, "rank", json_integer((json_int_t)name.vpid));
-        json_array_append_new(snapc_lpm_move.channels, entry);
+    if (0 == strcmp("ready", event) || 0 == strcmp("relocated", event)) {
+        snapc_lpm_ranks_card(rank, inner);
+    }
+    note_channels(&name, event, inner);
+    if (0 == strcmp("attached", event)) {
+        snapc_lpm_phase_attached(rank);
     }
     snapc_lpm_move_event(event, inner);
 }
@@ -105,7 +137,7 @@ static const char *remedy_of(const json_t *message, const char *text)
     static const struct {
         const char *sign, *remedy;
     } known[] = {
-        {"shares memory", "free the window first; MPI_Win_allocate needs no shared memory with --mca osc ^sm"},
+        {"shares memory", "free the window first; MPI_Win_allocate needs no shared memory with --mca osc pt2pt"},
         {"tcp", "the program has a TCP connection of its own, which cannot move: close it first"},
         {"unix", "the program has a UNIX socket to another process, which cannot move: close it first"},
         {"No such file", "all files that the rank has open must be at the same path on both nodes"},

@@ -255,21 +255,7 @@ void snapc_lpm_local_finalize(void)
 
 /* ---- what mpirun says ---- */
 
-static json_t *local_names(void)
-{
-    json_t *names = json_array();
-    snapc_lpm_agent_t *agent;
-
-    OPAL_LIST_FOREACH(agent, &agents, snapc_lpm_agent_t) {
-        if (agent->known) {
-            json_array_append_new(names, json_pack("{s:I,s:I}", "job", (json_int_t)agent->name.jobid, "rank",
-                                                   (json_int_t)agent->name.vpid));
-        }
-    }
-    return names;
-}
-
-/* What only this daemon knows: who is near, and which networks there are. */
+/* What only this daemon knows: is the mover near, and which networks there are. */
 static json_t *with_local_view(json_t *message)
 {
     const char *op = lpm_msg_str(message, "op");
@@ -280,10 +266,9 @@ static json_t *with_local_view(json_t *message)
         return copy;
     }
     if (0 == strcmp("attach", op) && ORTE_SUCCESS == snapc_lpm_read_name(message, &mover)) {
-        json_object_set_new(copy, "local", json_boolean(NULL != snapc_lpm_local_agent(&mover)));
+        json_object_set_new(copy, "near", json_boolean(NULL != snapc_lpm_local_agent(&mover)));
     } else if (0 == strcmp("relocate", op)) {
         json_object_set_new(copy, "ifaces", snapc_lpm_inspect_interfaces());
-        json_object_set_new(copy, "local", local_names());
         json_object_set_new(copy, "node", json_string(orte_process_info.nodename));
     }
     return copy;

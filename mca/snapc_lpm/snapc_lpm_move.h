@@ -26,8 +26,9 @@ typedef struct {
     json_t *process, *source_ifaces, *target_ifaces;
     char secret[SNAPC_LPM_SECRET_TEXT];
     snapc_lpm_done_t done;
-    size_t waiting;   /* answers of ranks or daemons still to come in this step */
-    const char *step; /* the event they are */
+    size_t near_waiting; /* neighbours of the mover that have not taken in where it is */
+    size_t waiting;      /* answers of ranks or daemons still to come in this step */
+    const char *step;    /* the event they are */
     bool frozen, received, restored;
     json_t *phases, *channels;
     json_t *failure;       /* what the tool is told after the rollback */
@@ -90,11 +91,16 @@ void snapc_lpm_move_leave_later(const orte_process_name_t *name);
 /** Begin what the state that has just been entered has to do. */
 void snapc_lpm_phase_begin(lpm_state_t state);
 
+/** A rank has taken in where the mover is now: the mover may use its channel to it. */
+void snapc_lpm_phase_attached(const snapc_lpm_rank_t *rank);
+
 /** An event of a rank or daemon; completes the current step when it is the last that the step waits for. */
 void snapc_lpm_move_event(const char *event, json_t *message);
 
 /** Where ranks that have moved listen, for a rank that has just started: messages to relay to it. Borrowed. */
 json_t *snapc_lpm_phase_tables(void);
+/** Causes for which ranks cannot move, as keys, that the user has been warned of. Borrowed. */
+json_t *snapc_lpm_phase_warned(void);
 void snapc_lpm_phase_init(void);
 void snapc_lpm_phase_finalize(void);
 

@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "lpm_msg.h"
+#include "lpm_places.h"
 #include "snapc_lpm_plan.h"
 
 #include "opal/util/output.h"
@@ -20,6 +21,7 @@
 #include "orte/util/name_fns.h"
 
 static json_t *moved_tables; /* "attach" messages for ranks that start later */
+static json_t *warned;       /* causes that have been told */
 
 /* ---- the phases: what begins them ---- */
 
@@ -50,9 +52,22 @@ static void begin_commit(void)
     snapc_lpm_move_ask_daemon(snapc_lpm_move.source, json_pack("{s:s}", "op", "source_commit"), "source_gone");
 }
 
+/* The mover, which stands still on the node of @p daemon, takes its place there. */
+static void ask_to_relocate(orte_vpid_t daemon)
+{
+    orte_job_t *job = orte_get_job_data_object(snapc_lpm_move.name.jobid);
+    json_t *command = snapc_lpm_move_command("relocate");
+
+    json_object_set_new(command, "near", snapc_lpm_ranks_near(daemon));
+    if (NULL != job) {
+        json_object_set_new(command, "place", json_integer(lpm_place_moved(job->num_procs, snapc_lpm_move.name.vpid)));
+    }
+    snapc_lpm_move_ask_mover(daemon, command, "relocated");
+}
+
 static void begin_resume(void)
 {
-    snapc_lpm_move_ask_mover(snapc_lpm_move.target, snapc_lpm_move_command("relocate"), "relocated");
+    ask_to_relocate(snapc_lpm_move.target);
 }
 
 /* Undo, in reverse: no copy at the target, the original thawed, its PMIx client and channels back. */
@@ -188,13 +203,12 @@ static void commit_step(const char *event, const json_t *message)
 }
 
 /* A rank that starts later learns of this move, and of none before it of the same rank. */
-static void remember_table(const char *table)
+static void remember_place(json_t *attach)
 {
-    json_t *attach = snapc_lpm_move_command("attach"), *entry;
     orte_process_name_t name;
+    json_t *entry;
     size_t i;
 
-    json_object_set_new(attach, "table", json_string(table));
     json_array_foreach(moved_tables, i, entry) {
         if (ORTE_SUCCESS == snapc_lpm_read_name(entry, &name) && name.jobid == snapc_lpm_move.name.jobid &&
             name.vpid == snapc_lpm_move.name.vpid) {
@@ -203,6 +217,29 @@ static void remember_table(const char *table)
         }
     }
     json_array_append(moved_tables, attach);
+}
+
+static bool is_near(const snapc_lpm_rank_t *rank, const snapc_lpm_rank_t *mover)
+{
+    return rank != mover && rank->daemon == mover->daemon && rank->move == snapc_lpm_move.id;
+}
+
+/* The mover runs. Its peers are told where; each channel opens as soon as its peer knows. */
+static void tell_peers(const json_t *relocated)
+{
+    const snapc_lpm_rank_t *mover = snapc_lpm_ranks_find(&snapc_lpm_move.name);
+    json_t *attach = snapc_lpm_move_command("attach");
+
+    json_object_set(attach, "table", json_object_get(relocated, "table"));
+    json_object_set(attach, "place", json_object_get(relocated, "place"));
+    if (NULL != json_object_get(relocated, "vader")) {
+        json_object_set(attach, "vader", json_object_get(relocated, "vader"));
+    }
+    remember_place(attach);
+    snapc_lpm_move.near_waiting = 0;
+    for (size_t i = 0; NULL != mover && i < snapc_lpm_ranks_count(); ++i) {
+        snapc_lpm_move.near_waiting += is_near(snapc_lpm_ranks_at(i), mover) ? 1 : 0;
+    }
     if (1 == snapc_lpm_ranks_enlisted(snapc_lpm_move.id)) { /* nobody to wait for */
         json_decref(attach);
         snapc_lpm_move_ask_ranks(snapc_lpm_move_command("resume"), "resumed", true);
@@ -211,22 +248,45 @@ static void remember_table(const char *table)
     snapc_lpm_move_ask_ranks(attach, "attached", false);
 }
 
+/*
+ * Channels of btl/vader open together: a neighbour that finds the mover's fragment at the end of a third rank's FIFO
+ * writes into the mover's segment.
+ */
+void snapc_lpm_phase_attached(const snapc_lpm_rank_t *rank)
+{
+    const snapc_lpm_rank_t *mover = snapc_lpm_ranks_find(&snapc_lpm_move.name);
+    json_t *open = snapc_lpm_move_command("open");
+
+    if (NULL == mover || NULL == open) {
+        json_decref(open);
+        return;
+    }
+    json_object_set_new(open, "peer_job", json_integer((json_int_t)rank->name.jobid));
+    json_object_set_new(open, "peer_rank", json_integer((json_int_t)rank->name.vpid));
+    if (is_near(rank, mover) && 0 < snapc_lpm_move.near_waiting && 0 == --snapc_lpm_move.near_waiting) {
+        json_object_set_new(open, "near", json_true());
+    }
+    (void)snapc_lpm_rml_send(mover->daemon,
+                             json_pack("{s:s,s:I,s:I,s:o}", "op", "ranks", "job", (json_int_t)mover->name.jobid, "rank",
+                                       (json_int_t)mover->name.vpid, "message", open));
+}
+
 static void resume_step(const char *event, json_t *message)
 {
-    const char *table = lpm_msg_str(message, "table");
+    const snapc_lpm_rank_t *mover = snapc_lpm_ranks_find(&snapc_lpm_move.name);
 
-    if (0 == strcmp("relocated", event) && NULL != table) {
+    if (0 == strcmp("relocated", event) && NULL != lpm_msg_str(message, "table")) {
         /* The rank runs. What is left is for peers that may compute for long, which is no failure of the move. */
         snapc_lpm_move_no_limit();
-        remember_table(table);
-    } else if (0 == strcmp("attached", event)) {
-        snapc_lpm_move_ask_ranks(snapc_lpm_move_command("resume"), "resumed", true);
+        snapc_lpm_move.blackout_ms = snapc_lpm_move_now_ms() - snapc_lpm_move.blackout_began_ms;
+        tell_peers(message);
+    } else if (0 == strcmp("attached", event) && NULL != mover) {
+        snapc_lpm_move_ask_mover(mover->daemon, snapc_lpm_move_command("resume"), "resumed");
     } else if (0 == strcmp("resumed", event)) {
         if (LPM_STATE_ROLLBACK == snapc_lpm_move.state) {
             snapc_lpm_move_finish();
             return;
         }
-        snapc_lpm_move.blackout_ms = snapc_lpm_move_now_ms() - snapc_lpm_move.blackout_began_ms;
         snapc_lpm_move_next(); /* FILL: eager pages, nothing is missing */
         snapc_lpm_move_next();
     }
@@ -240,14 +300,14 @@ static void rollback_step(const char *event, json_t *message)
         if (snapc_lpm_move.done.detached) {
             snapc_lpm_move_ask_daemon(snapc_lpm_move.source, json_pack("{s:s}", "op", "source_reattach"), "reattached");
         } else if (snapc_lpm_move.done.torn) {
-            snapc_lpm_move_ask_mover(snapc_lpm_move.source, snapc_lpm_move_command("relocate"), "relocated");
+            ask_to_relocate(snapc_lpm_move.source);
         } else if (snapc_lpm_move.done.held) {
             snapc_lpm_move_ask_ranks(snapc_lpm_move_command("resume"), "resumed", true);
         } else {
             snapc_lpm_move_finish();
         }
     } else if (0 == strcmp("reattached", event)) {
-        snapc_lpm_move_ask_mover(snapc_lpm_move.source, snapc_lpm_move_command("relocate"), "relocated");
+        ask_to_relocate(snapc_lpm_move.source);
     } else {
         resume_step(event, message);
     }
@@ -292,13 +352,20 @@ json_t *snapc_lpm_phase_tables(void)
     return moved_tables;
 }
 
+json_t *snapc_lpm_phase_warned(void)
+{
+    return warned;
+}
+
 void snapc_lpm_phase_init(void)
 {
+    warned = json_object();
     moved_tables = json_array();
 }
 
 void snapc_lpm_phase_finalize(void)
 {
     json_decref(moved_tables);
-    moved_tables = NULL;
+    json_decref(warned);
+    moved_tables = warned = NULL;
 }

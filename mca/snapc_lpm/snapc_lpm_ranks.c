@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lpm_msg.h"
+
 #include "opal/class/opal_pointer_array.h"
 #include "orte/constants.h"
 
@@ -26,6 +28,7 @@ static void drop(size_t index)
     snapc_lpm_rank_t *rank = snapc_lpm_ranks_at(index);
 
     free(rank->unmovable);
+    free(rank->vader);
     free(rank);
     --used; /* the last one takes the free place, so the table has no holes */
     opal_pointer_array_set_item(&table, (int)index, opal_pointer_array_get_item(&table, (int)used));
@@ -43,6 +46,33 @@ void snapc_lpm_ranks_finalize(void)
 size_t snapc_lpm_ranks_count(void)
 {
     return used;
+}
+
+void snapc_lpm_ranks_card(snapc_lpm_rank_t *rank, const json_t *answer)
+{
+    const char *vader = lpm_msg_str(answer, "vader");
+    int64_t place = -1;
+
+    (void)lpm_msg_int(answer, "place", -1, INT32_MAX, &place);
+    free(rank->vader);
+    rank->vader = (NULL == vader) ? NULL : strdup(vader);
+    rank->place = (int)place;
+}
+
+json_t *snapc_lpm_ranks_near(orte_vpid_t daemon)
+{
+    json_t *near = json_array();
+
+    for (size_t i = 0; i < used; ++i) {
+        const snapc_lpm_rank_t *rank = snapc_lpm_ranks_at(i);
+
+        if (daemon == rank->daemon) {
+            json_array_append_new(near,
+                                  json_pack("{s:I,s:I,s:i,s:s*}", "job", (json_int_t)rank->name.jobid, "rank",
+                                            (json_int_t)rank->name.vpid, "place", rank->place, "vader", rank->vader));
+        }
+    }
+    return near;
 }
 
 void snapc_lpm_ranks_enlist(int64_t move)
@@ -99,6 +129,7 @@ int snapc_lpm_ranks_up(const orte_process_name_t *name, orte_vpid_t daemon, pid_
     rank->name = *name;
     rank->daemon = daemon;
     rank->pid = pid;
+    rank->place = -1;
     rank->unmovable = (NULL == unmovable) ? NULL : strdup(unmovable);
     if (OPAL_SUCCESS != opal_pointer_array_set_item(&table, (int)used, rank)) {
         free(rank->unmovable);

@@ -55,7 +55,16 @@ static inline void test_hold_window(void)
     memory[0] = 1;
 }
 
-/** `tcp`, `file:PATH`, or, in all ranks, `window`; NULL is none. Held until the process ends. */
+/** Collective: a communicator of the ranks of a node whose collectives are coll/sm's, if that has the priority. */
+static inline void test_hold_coll_sm(void)
+{
+    MPI_Comm node;
+
+    test_mpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node), "MPI_Comm_split_type");
+    test_mpi(MPI_Barrier(node), "MPI_Barrier");
+}
+
+/** `tcp`, `file:PATH`, or, in all ranks, `window`, `coll_sm`; NULL is none. Held until the process ends. */
 static inline void test_obstacle(const char *kind)
 {
     if (NULL == kind) {
@@ -63,12 +72,14 @@ static inline void test_obstacle(const char *kind)
     }
     if (0 == strcmp("window", kind)) {
         test_hold_window();
+    } else if (0 == strcmp("coll_sm", kind)) {
+        test_hold_coll_sm();
     } else if (0 == strcmp("tcp", kind)) {
         test_hold_tcp();
     } else if (0 == strncmp("file:", kind, 5)) {
         test_hold_file(kind + 5);
     } else {
-        fprintf(stderr, "--obstacle: %s is none of tcp, file:PATH, window\n", kind);
+        fprintf(stderr, "--obstacle: %s is none of tcp, file:PATH, window, coll_sm\n", kind);
         exit(TEST_USAGE);
     }
 }

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "lpm_dir.h"
@@ -96,6 +97,33 @@ static void a_directory_inside_stays(void **state)
     assert_int_equal(0, access(at("images/inner"), F_OK));
 }
 
+/* The daemon and its helper may both be at it. On tmpfs, as images are, a listing then leaves out some files. */
+static void two_at_once(void **state)
+{
+    char path[64], file[96];
+    int status, fd;
+    pid_t child;
+
+    (void)state;
+    for (int round = 0; round < 50; ++round) {
+        snprintf(path, sizeof(path), "/dev/shm/lpm-test-dir.%d.%d", (int)getpid(), round);
+        assert_int_equal(0, mkdir(path, 0700));
+        for (int i = 0; i < 300; ++i) {
+            snprintf(file, sizeof(file), "%s/%d.img", path, i);
+            assert_true(0 <= (fd = open(file, O_WRONLY | O_CREAT, 0600)));
+            close(fd);
+        }
+        if (0 == (child = fork())) {
+            _exit(0 == lpm_dir_remove(path) ? 0 : 1);
+        }
+        assert_true(0 < child);
+        assert_int_equal(0, lpm_dir_remove(path));
+        assert_int_equal(child, waitpid(child, &status, 0));
+        assert_int_equal(0, status);
+        assert_int_equal(-1, access(path, F_OK));
+    }
+}
+
 static void only_our_own(void **state)
 {
     (void)state;
@@ -116,6 +144,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_missing_one_is_fine, setup, teardown),
         cmocka_unit_test_setup_teardown(follows_no_link, setup, teardown),
         cmocka_unit_test_setup_teardown(a_directory_inside_stays, setup, teardown),
+        cmocka_unit_test_setup_teardown(two_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(only_our_own, setup, teardown),
     };
 

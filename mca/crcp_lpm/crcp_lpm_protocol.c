@@ -5,12 +5,16 @@
  * command therefore waits for the next call of the progress engine; the callback is registered only while there is
  * something to do, so a job that is not being moved pays nothing.
  *
+ * A rank that computes calls no progress engine. Then the agent parks the MPI thread outside MPI (crcp_lpm_park.c) and
+ * works in its place: nobody else is inside MPI meanwhile, so the rules of a single thread still hold.
+ *
  * Copyright (c) 2026 The LPM authors
  * SPDX-License-Identifier: BSD-3-Clause
  */
 #include "crcp_lpm.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -25,8 +29,17 @@
 
 /* A drain that takes longer than this is worth a look: a peer computes, a link is slow, or something is wrong. */
 #define EXPLAIN_AFTER_MS 10000
+/* Calls of the progress callback from one look for messages of old BTLs to the next. */
+#define KICK_EVERY 256
+/* How long a thread that computes is stopped at a time while channels get empty, and how long it then runs on. */
+#define BURST_MS 2
+#define PAUSE_MS 1
+/* A thread that cannot be parked is tried again so soon, later more seldom. */
+#define PARK_AGAIN_MS     1
+#define PARK_AGAIN_MAX_MS 20
 
-typedef enum { IDLE, HELD, DRAINED, DOWN } phase_t;
+/* ARRIVED is the mover's: it runs on its new node, its channels open one by one */
+typedef enum { IDLE, HELD, DRAINED, DOWN, ARRIVED } phase_t;
 
 /* shared with the agent thread, under the lock */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -36,9 +49,12 @@ static bool registered, stopped;
 static lpm_channel_answer_fn_t answer_fn;
 static void *answer_arg;
 
-/* the MPI thread's own */
-static phase_t phase = IDLE;
-static bool is_mover, parked, tear_asked, explained;
+/* of the thread that does the work */
+static _Atomic(phase_t) phase = IDLE; /* the agent looks at it, too */
+static bool is_mover, tear_asked, explained;
+static bool driven;  /* the agent works in the place of the parked MPI thread */
+static bool stays;   /* the mover, all closed: it does not leave the progress callback until it has arrived */
+static bool rewired; /* BTLs have changed under messages that are not matched yet */
 static int64_t move;
 static opal_process_name_t mover;
 static struct timespec held_since;
@@ -95,7 +111,8 @@ static int read_mover(const json_t *command)
 static void do_prepare(const json_t *command)
 {
     const json_t *ifaces = json_object_get(command, "ifaces");
-    char *why = NULL;
+    const char *window;
+    char *why = NULL, *card;
 
     if (OMPI_SUCCESS != read_mover(command)) {
         return;
@@ -106,12 +123,19 @@ static void do_prepare(const json_t *command)
         free(why);
         return;
     }
-    answer_event("ready");
+    if (is_mover && NULL != (window = crcp_lpm_windows_check())) {
+        answer_refusal(window, "free the window before the move, or start the job with --mca osc pt2pt");
+        return;
+    }
+    card = crcp_lpm_vader_card();
+    answer(json_pack("{s:s,s:s*,s:i}", "event", "ready", "vader", card, "place",
+                     NULL == card ? -1 : crcp_lpm_vader_place()));
+    free(card);
 }
 
 static void do_hold(const json_t *command)
 {
-    if (OMPI_SUCCESS != read_mover(command) || IDLE != phase) {
+    if (IDLE != phase || OMPI_SUCCESS != read_mover(command)) {
         return;
     }
     (void)clock_gettime(CLOCK_REALTIME, &held_since);
@@ -120,75 +144,104 @@ static void do_hold(const json_t *command)
     crcp_lpm_link_hold(move, &mover, is_mover);
 }
 
-static int unhex(const char *text, unsigned char **bytes, size_t *size)
+static json_t *held_report(const char *event)
 {
-    size_t length = (NULL == text) ? 1 : strlen(text);
-    unsigned value;
+    crcp_lpm_queued_t queued = {0, 0};
 
-    if (0 != length % 2 || NULL == (*bytes = malloc(length / 2 + 1))) {
-        return OMPI_ERR_BAD_PARAM;
-    }
-    for (size_t i = 0; i < length / 2; ++i) {
-        if (1 != sscanf(text + 2 * i, "%2x", &value)) {
-            free(*bytes);
-            return OMPI_ERR_BAD_PARAM;
-        }
-        (*bytes)[i] = (unsigned char)value;
-    }
-    *size = length / 2;
-    return OMPI_SUCCESS;
+    crcp_lpm_ob1_queued(is_mover ? NULL : &mover, &queued);
+    return json_pack("{s:s,s:f,s:I,s:I,s:I}", "event", event, "held_ms", (IDLE == phase) ? 0 : ms_since(&held_since),
+                     "refused", (json_int_t)crcp_lpm_gate_refused(), "queued_messages", (json_int_t)queued.messages,
+                     "queued_bytes", (json_int_t)queued.bytes);
 }
 
-/* A peer learns where the mover listens now. Also a rank that was not held, having started meanwhile. */
+/* The channels are open again, here: what has waited goes on. */
+static void end_hold(void)
+{
+    if (IDLE == phase) {
+        return;
+    }
+    crcp_lpm_link_release(move);
+    phase = IDLE;
+    tear_asked = false;
+    crcp_lpm_ob1_kick();
+}
+
+/* A peer learns where the mover is now; its side is then open. Also a rank that was not held, having started meanwhile.
+ */
 static void do_attach(const json_t *command)
 {
-    unsigned char *table = NULL;
-    size_t size = 0;
+    json_t *report;
 
     if (OMPI_SUCCESS != read_mover(command)) {
         return;
     }
-    if (OMPI_SUCCESS != unhex(lpm_msg_str(command, "table"), &table, &size) ||
-        OMPI_SUCCESS != crcp_lpm_modex_set(&mover, crcp_lpm_tcp_modex_key(), table, size) ||
-        0 > crcp_lpm_tcp_readdress(&mover, table, size)) {
+    if (OMPI_SUCCESS != crcp_lpm_peers_follow(&mover, command)) {
         answer(json_pack("{s:s,s:s}", "event", "failed", "message", "the mover's new addresses cannot be used"));
-    } else {
-        crcp_lpm_place_peer(&mover, lpm_msg_true(command, "local"));
-        answer_event("attached");
+        return;
     }
-    free(table);
+    rewired = true;
+    report = held_report("attached");
+    end_hold();
+    answer(report);
 }
 
 /* The mover, on its new node (or again on the old one after a rollback). */
 static void do_relocate(const json_t *command)
 {
-    char *table = NULL;
+    const char *node = lpm_msg_str(command, "node");
+    char *table = NULL, *card;
+    int64_t place;
 
-    crcp_lpm_place_arrive(lpm_msg_str(command, "node"));
+    crcp_lpm_place_arrive(node);
     if (OMPI_SUCCESS != crcp_lpm_tcp_relocate(json_object_get(command, "ifaces"), &table)) {
         answer(json_pack("{s:s,s:s}", "event", "failed", "message", "btl/tcp cannot listen on the new node"));
         return;
     }
-    crcp_lpm_place_peers(json_object_get(command, "local"));
-    answer(json_pack("{s:s,s:s}", "event", "relocated", "table", table));
+    if (NULL != crcp_lpm_vader_module() && NULL != node &&
+        0 == lpm_msg_int(command, "place", 0, crcp_lpm_vader_places() - 1, &place)) {
+        (void)crcp_lpm_vader_publish((int)place, node); /* without it the rank talks to its neighbours over btl/tcp */
+    }
+    if (OMPI_SUCCESS != crcp_lpm_peers_arrive(json_object_get(command, "near"))) {
+        answer(json_pack("{s:s,s:s}", "event", "failed", "message", "no BTL leads to a peer from the new node"));
+    } else {
+        card = crcp_lpm_vader_card();
+        answer(json_pack("{s:s,s:s,s:s*,s:i}", "event", "relocated", "table", table, "vader", card, "place",
+                         NULL == card ? -1 : crcp_lpm_vader_place()));
+        free(card);
+    }
     free(table);
-    parked = false;
+    rewired = true;
+    stays = false;
+    phase = ARRIVED;
+}
+
+/* A peer has taken in where the mover is; the channels of btl/vader open together ("all"), see crcp_lpm_peers.c. */
+static void do_open(const json_t *command)
+{
+    opal_process_name_t peer;
+    int64_t job, rank;
+
+    if (ARRIVED != phase) {
+        return;
+    }
+    if (lpm_msg_true(command, "near")) {
+        crcp_lpm_link_open_vader();
+    }
+    if (0 == lpm_msg_int(command, "peer_job", 0, UINT32_MAX, &job) &&
+        0 == lpm_msg_int(command, "peer_rank", 0, UINT32_MAX, &rank)) {
+        peer.jobid = (opal_jobid_t)job;
+        peer.vpid = (opal_vpid_t)rank;
+        crcp_lpm_link_open_peer(&peer);
+    }
+    crcp_lpm_ob1_kick();
 }
 
 static void do_resume(void)
 {
-    unsigned long refused = crcp_lpm_gate_refused();
-    unsigned count = crcp_lpm_link_count();
-    double ms = (IDLE == phase) ? 0 : ms_since(&held_since);
+    json_t *report = held_report("resumed");
 
-    if (IDLE != phase) {
-        crcp_lpm_link_release(move);
-        phase = IDLE;
-        tear_asked = false;
-        crcp_lpm_ob1_kick();
-    }
-    answer(json_pack("{s:s,s:f,s:i,s:I}", "event", "resumed", "held_ms", ms, "connections", (int)count, "refused",
-                     (json_int_t)refused));
+    end_hold();
+    answer(report);
 }
 
 static void execute(const json_t *command)
@@ -208,12 +261,26 @@ static void execute(const json_t *command)
         do_relocate(command);
     } else if (0 == strcmp(op, "attach")) {
         do_attach(command);
+    } else if (0 == strcmp(op, "open")) {
+        do_open(command);
     } else if (0 == strcmp(op, "resume")) {
         do_resume();
     }
 }
 
 /* ---- the MPI thread ---- */
+
+/* Messages that are not matched yet may need ob1 to be kicked when they are; looked at now and then, as it costs. */
+static bool kicking(void)
+{
+    static unsigned calls;
+
+    if (rewired && 0 == ++calls % KICK_EVERY) {
+        crcp_lpm_ob1_kick();
+        rewired = crcp_lpm_ob1_stale();
+    }
+    return rewired;
+}
 
 static json_t *next_command(bool wait)
 {
@@ -226,12 +293,29 @@ static json_t *next_command(bool wait)
     if (0 < json_array_size(queue)) {
         command = json_incref(json_array_get(queue, 0));
         json_array_remove(queue, 0);
-    } else if (IDLE == phase) {
+    } else if (IDLE == phase && !kicking()) {
         opal_progress_unregister(progress);
         registered = false;
     }
     pthread_mutex_unlock(&lock);
     return command;
+}
+
+/* All channels are empty, here and at the other ends. */
+static void tear(void)
+{
+    crcp_lpm_link_close();
+    phase = DOWN;
+    if (is_mover) {
+        crcp_lpm_tcp_unlisten();
+        stays = true;
+        if (NULL != crcp_lpm_vader_module() && OMPI_SUCCESS != crcp_lpm_vader_withdraw()) {
+            answer(json_pack("{s:s,s:s}", "event", "failed", "message", "no memory for the segment of btl/vader"));
+            return;
+        }
+        crcp_lpm_place_leave();
+    }
+    answer_event("down");
 }
 
 static void drain(void)
@@ -248,30 +332,24 @@ static void drain(void)
     }
     if (HELD == phase) {
         phase = DRAINED;
-        answer(json_pack("{s:s,s:f,s:i}", "event", "drained", "ms", ms_since(&held_since), "connections",
-                         (int)crcp_lpm_link_count()));
+        answer(json_pack("{s:s,s:f,s:o}", "event", "drained", "ms", ms_since(&held_since), "channels",
+                         crcp_lpm_link_report()));
     }
     if (tear_asked) {
-        crcp_lpm_link_close();
-        phase = DOWN;
-        if (is_mover) {
-            crcp_lpm_tcp_unlisten();
-            crcp_lpm_place_leave();
-            parked = true;
-        }
-        answer_event("down");
+        tear();
     }
 }
 
 /* A connection that is to be closed has to be closed before anything that comes after that may begin. */
 static bool closing(void)
 {
-    return tear_asked && DOWN != phase;
+    return tear_asked && (HELD == phase || DRAINED == phase);
 }
 
 /*
  * Registered with the progress engine while a move is on. The mover stays in here from the closing of its last
- * channel until it has arrived: it is frozen and restored inside the wait for the next command.
+ * channel until it has arrived: it is frozen and restored inside the wait for the next command. Where the agent does
+ * the work, it is the parked thread that stays where it is.
  */
 static int progress(void)
 {
@@ -281,12 +359,12 @@ static int progress(void)
         return 0;
     }
     do {
-        while (!closing() && NULL != (command = next_command(parked))) {
+        while (!closing() && NULL != (command = next_command(stays && !driven))) {
             execute(command);
             json_decref(command);
         }
         drain();
-    } while (parked);
+    } while (stays && !driven);
     return 0;
 }
 
@@ -299,12 +377,15 @@ static void init_once(void)
                         "channels (use MPI_Init, or MPI_THREAD_SERIALIZED or less)";
         return;
     }
-    if (OMPI_SUCCESS != crcp_lpm_ob1_init(&unmovable_why) || OMPI_SUCCESS != crcp_lpm_tcp_init(&unmovable_why)) {
+    if (OMPI_SUCCESS != crcp_lpm_ob1_init(&unmovable_why) || OMPI_SUCCESS != crcp_lpm_btls_init(&unmovable_why) ||
+        NULL != (unmovable_why = crcp_lpm_bml_check())) {
         return;
     }
     if (OMPI_SUCCESS != crcp_lpm_link_init() || OMPI_SUCCESS != crcp_lpm_modex_init()) {
         unmovable_why = "Open MPI did not accept LPM's active message or modex overlay";
+        return;
     }
+    crcp_lpm_park_init();
 }
 
 static const char *channels_unmovable(void)
@@ -335,12 +416,67 @@ static int channels_command(json_t *command)
     return rc;
 }
 
+/* Is there anything that cannot wait for the MPI thread to come by? */
+static bool work_to_do(void)
+{
+    bool queued;
+
+    pthread_mutex_lock(&lock);
+    queued = !stopped && 0 < json_array_size(queue);
+    pthread_mutex_unlock(&lock);
+    return queued || HELD == phase || (DRAINED == phase && tear_asked);
+}
+
+static double steady_ms(void)
+{
+    struct timespec ts;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec * 1e3 + (double)ts.tv_nsec / 1e6;
+}
+
+/* In the place of the parked thread, for a while or until nothing is left to do. */
+static void work(void)
+{
+    const double until = steady_ms() + BURST_MS;
+
+    do {
+        (void)progress(); /* the engine would call it seldom */
+        opal_progress();
+    } while (work_to_do() && until > steady_ms());
+}
+
+static int channels_drive(void)
+{
+    static int again = PARK_AGAIN_MS;
+
+    if (!driven) {
+        if (!work_to_do() || (stays && !driven)) {
+            again = PARK_AGAIN_MS;
+            return -1;
+        }
+        if (!crcp_lpm_park()) {
+            again = (2 * again < PARK_AGAIN_MAX_MS) ? 2 * again : PARK_AGAIN_MAX_MS;
+            return again;
+        }
+        again = PARK_AGAIN_MS;
+        driven = true;
+    }
+    work();
+    if (stays) {
+        return work_to_do() ? PAUSE_MS : -1; /* the mover waits as it is for the next command */
+    }
+    driven = false;
+    crcp_lpm_unpark();
+    return work_to_do() ? PAUSE_MS : -1;
+}
+
 static bool channels_busy(void)
 {
     bool busy;
 
     pthread_mutex_lock(&lock);
-    busy = registered || IDLE != phase;
+    busy = 0 < json_array_size(queue) || IDLE != phase;
     pthread_mutex_unlock(&lock);
     return busy;
 }
@@ -356,6 +492,7 @@ static void channels_stop(void)
     pthread_mutex_unlock(&lock);
     if (NULL == unmovable_why) {
         crcp_lpm_modex_finalize();
+        crcp_lpm_park_fini();
     }
     json_decref(queue);
     queue = NULL;
@@ -365,6 +502,7 @@ const lpm_channel_ops_t crcp_lpm_channel_ops = {
     .unmovable = channels_unmovable,
     .start = channels_start,
     .command = channels_command,
+    .drive = channels_drive,
     .busy = channels_busy,
     .stop = channels_stop,
 };
