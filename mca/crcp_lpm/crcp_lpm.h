@@ -75,8 +75,17 @@ void crcp_lpm_link_open_peer(const opal_process_name_t *peer);
 /** The mover, arrived: all its new neighbours are ready. */
 void crcp_lpm_link_open_vader(void);
 
-/** End the hold of this move: the gate opens, connections that were not closed are listened to again. */
-void crcp_lpm_link_release(int64_t move);
+/** This move's marks are over: connections that were not closed are listened to again. The gate stays closed. */
+void crcp_lpm_link_settle(int64_t move);
+
+/** The gate lets everything through, or refuses again. For what has waited, before anything newer. */
+void crcp_lpm_link_let_through(bool yes);
+
+/** After crcp_lpm_link_settle(): the gate opens. */
+void crcp_lpm_link_release(void);
+
+/** Fragments that the BTL still has to send to the mover. */
+size_t crcp_lpm_link_backlog(void);
 
 /** Print each held channel that is not empty, for whoever looks why a drain does not end. */
 void crcp_lpm_link_explain(void);
@@ -112,8 +121,11 @@ void crcp_lpm_unpark(void);
 void crcp_lpm_gate_close(void);
 void crcp_lpm_gate_open(void);
 
-/** From the first move on: a get from a peer that can no longer be read from fails in a way that the PML survives. */
-void crcp_lpm_gate_catch_gets(void);
+/**
+ * What stays from the first move on: a get from a peer that can no longer be read from fails in a way that the PML
+ * survives, and crcp_lpm_ob1_mend_start(). Idempotent.
+ */
+void crcp_lpm_gate_first_move(void);
 
 /** The original functions of the module with this index; valid while the gate is closed. */
 const mca_btl_base_module_t *crcp_lpm_gate_original(unsigned module);
@@ -173,11 +185,20 @@ int crcp_lpm_bml_rewire(ompi_proc_t *proc);
 /** Find pml/ob1. @param why set to a static text when the answer is not OMPI_SUCCESS. */
 int crcp_lpm_ob1_init(const char **why);
 
+/** From the first move on: a persistent buffered send that had to wait can be started again. */
+void crcp_lpm_ob1_mend_start(void);
+
 /** Let ob1 retry everything on its pending lists. */
 void crcp_lpm_ob1_kick(void);
 
 /** Is there anything that ob1 may have to be kicked for later, since BTLs have changed under it? */
 bool crcp_lpm_ob1_stale(void);
+
+/** Keep the sends that wait for a held peer away from ob1, in their order. */
+void crcp_lpm_ob1_spool(const opal_process_name_t *peer);
+
+/** Start the next @p most of them, the gate being open for the peer. @return true when none is left. */
+bool crcp_lpm_ob1_flush(const opal_process_name_t *peer, size_t most);
 
 /** Add what waits for @p peer, or for anybody when NULL. */
 void crcp_lpm_ob1_queued(const opal_process_name_t *peer, crcp_lpm_queued_t *queued);

@@ -135,23 +135,22 @@ static int get_or_not(struct mca_btl_base_module_t *btl, struct mca_btl_base_end
                      cbfunc, cbcontext, cbdata);
 }
 
-/* These functions are in use until the BTLs are closed, which is after this component. */
-static bool stay_loaded(void)
+/* What the first move puts into Open MPI's tables is in use until the end, which is after that of this component. */
+static void stay_loaded(void)
 {
     Dl_info info;
 
-    return 0 != dladdr((void *)no_get, &info) && NULL != dlopen(info.dli_fname, RTLD_NOW | RTLD_NODELETE);
+    if (0 == dladdr((void *)no_get, &info) || NULL == dlopen(info.dli_fname, RTLD_NOW | RTLD_NODELETE)) {
+        abort(); /* MPI_Finalize would call what is not there any more */
+    }
 }
 
-void crcp_lpm_gate_catch_gets(void)
+static void catch_gets(void)
 {
     mca_btl_base_module_t *vader = crcp_lpm_vader_module();
 
-    if (NULL == vader || NULL == vader->btl_get || get_or_not == vader->btl_get) {
+    if (NULL == vader || NULL == vader->btl_get) {
         return;
-    }
-    if (!stay_loaded()) {
-        abort(); /* without them a message of a neighbour that leaves ends the job later */
     }
     vader_get = vader->btl_get;
     vader->btl_get = get_or_not;
@@ -159,6 +158,18 @@ void crcp_lpm_gate_catch_gets(void)
         if (NULL == crcp_lpm_tcp_module(i)->btl_get) { /* its flags go on saying that it cannot */
             crcp_lpm_tcp_module(i)->btl_get = no_get;
         }
+    }
+}
+
+void crcp_lpm_gate_first_move(void)
+{
+    static bool done;
+
+    if (!done) {
+        done = true;
+        stay_loaded();
+        catch_gets();
+        crcp_lpm_ob1_mend_start();
     }
 }
 

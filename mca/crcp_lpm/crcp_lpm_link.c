@@ -53,7 +53,7 @@ static OBJ_CLASS_INSTANCE(link_t, opal_list_item_t, NULL, NULL);
 
 static opal_list_t links;
 static opal_process_name_t held_mover;
-static bool held, held_self, vader_open;
+static bool held, held_self, vader_open, letting_through;
 static crcp_lpm_endpoint_t *held_vader; /* towards the mover */
 static opal_hash_table_t *opened;       /* the mover's: names of peers that are ready */
 static int64_t current_move, last_move;
@@ -85,7 +85,7 @@ bool crcp_lpm_is_held(const mca_btl_base_module_t *btl, crcp_lpm_endpoint_t *end
 {
     opal_process_name_t peer;
 
-    if (!held) {
+    if (!held || letting_through) {
         return false;
     }
     if (btl == crcp_lpm_vader_module()) {
@@ -217,6 +217,13 @@ int crcp_lpm_link_init(void)
 
 /* ---- holding ---- */
 
+static crcp_lpm_endpoint_t *vader_of(const opal_process_name_t *peer)
+{
+    const ompi_proc_t *proc = ompi_proc_find(peer);
+
+    return (NULL == proc) ? NULL : crcp_lpm_bml_endpoint(proc, crcp_lpm_vader_module());
+}
+
 static void hold_vader_channel(const crcp_lpm_channel_t *channel, void *arg)
 {
     (void)arg;
@@ -239,7 +246,7 @@ void crcp_lpm_link_hold(int64_t move, const opal_process_name_t *mover, bool sel
     vader_open = false;
     held_vader = NULL;
     held_since_ms = now_ms();
-    crcp_lpm_gate_catch_gets();
+    crcp_lpm_gate_first_move();
     crcp_lpm_gate_close();
     held = true;
     crcp_lpm_btls_foreach_vader(hold_vader_channel, NULL);
@@ -378,7 +385,7 @@ void crcp_lpm_link_open_vader(void)
     vader_open = true;
 }
 
-void crcp_lpm_link_release(int64_t move)
+void crcp_lpm_link_settle(int64_t move)
 {
     link_t *link;
 
@@ -396,6 +403,33 @@ void crcp_lpm_link_release(int64_t move)
             OBJ_RELEASE(link);
         }
     }
+    if (!held_self && held) {
+        held_vader = vader_of(&held_mover); /* the mover may have another endpoint now */
+    }
+}
+
+void crcp_lpm_link_let_through(bool yes)
+{
+    letting_through = yes;
+}
+
+static void add_backlog(const crcp_lpm_channel_t *channel, void *arg)
+{
+    if (crcp_lpm_same_name(&channel->peer, &held_mover)) {
+        *(size_t *)arg += crcp_lpm_channel_queued(channel);
+    }
+}
+
+size_t crcp_lpm_link_backlog(void)
+{
+    size_t backlog = 0;
+
+    crcp_lpm_btls_foreach_tcp(add_backlog, &backlog);
+    return backlog;
+}
+
+void crcp_lpm_link_release(void)
+{
     if (NULL != opened) {
         OBJ_RELEASE(opened);
         opened = NULL;

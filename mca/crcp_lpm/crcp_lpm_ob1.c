@@ -26,12 +26,16 @@
 #include "ompi/mca/pml/base/base.h"
 #include "ompi/mca/pml/pml.h"
 #include "ompi/message/message.h"
+#include "opal/runtime/opal_progress.h"
 
 static mca_pml_ob1_t *ob1;
 static void (*process_packets)(mca_bml_base_btl_t *bml_btl);
 static void (*process_sends)(mca_bml_base_btl_t *bml_btl);
 static void (*process_recvs)(void);
 static void (*process_rdma)(void);
+static int (*ob1_progress)(void);
+static int (*enable_progress)(int32_t count);
+static opal_list_t spool; /* sends that wait for the held peer, taken off ob1's list */
 
 int crcp_lpm_ob1_init(const char **why)
 {
@@ -51,8 +55,10 @@ int crcp_lpm_ob1_init(const char **why)
     process_sends = (void (*)(mca_bml_base_btl_t *))dlsym(object, "mca_pml_ob1_send_request_process_pending");
     process_recvs = (void (*)(void))dlsym(object, "mca_pml_ob1_recv_request_process_pending");
     process_rdma = (void (*)(void))dlsym(object, "mca_pml_ob1_process_pending_rdma");
+    ob1_progress = (int (*)(void))dlsym(object, "mca_pml_ob1_progress");
+    enable_progress = (int (*)(int32_t))dlsym(object, "mca_pml_ob1_enable_progress");
     if (NULL == ob1 || NULL == process_packets || NULL == process_sends || NULL == process_recvs ||
-        NULL == process_rdma) {
+        NULL == process_rdma || NULL == ob1_progress || NULL == enable_progress) {
         *why = "pml/ob1 does not export what LPM needs";
         return OMPI_ERR_NOT_SUPPORTED;
     }
@@ -68,6 +74,7 @@ int crcp_lpm_ob1_init(const char **why)
         *why = "pml/ob1 uses BTLs for RDMA only (leave pml_ob1_use_all_rdma unset)";
         return OMPI_ERR_NOT_SUPPORTED;
     }
+    OBJ_CONSTRUCT(&spool, opal_list_t);
     return OMPI_SUCCESS;
 }
 
@@ -81,6 +88,46 @@ void crcp_lpm_ob1_kick(void)
         process_recvs();
         process_sends(&entry);
         process_rdma();
+    }
+    (void)ob1_progress(); /* which does not stop at a send that is still held */
+}
+
+/* ---- persistent buffered sends ---- */
+
+static mca_pml_base_module_start_fn_t start;
+
+static bool is_buffered_send(const ompi_request_t *request)
+{
+    const mca_pml_base_request_t *base = (const mca_pml_base_request_t *)request;
+
+    return NULL != request && OMPI_REQUEST_PML == request->req_type && MCA_PML_REQUEST_SEND == base->req_type &&
+           MCA_PML_BASE_SEND_BUFFERED == ((const mca_pml_base_send_request_t *)request)->req_send_mode;
+}
+
+/*
+ * A buffered send that had to wait was packed into the attached buffer, and its convertor reads from there. When the
+ * buffer has been given back and the request is started again, ob1 leaves the convertor as it is.
+ */
+static int start_from_user_buffer(size_t count, ompi_request_t **requests)
+{
+    for (size_t i = 0; i < count; ++i) {
+        mca_pml_base_send_request_t *send = (mca_pml_base_send_request_t *)requests[i];
+
+        if (is_buffered_send(requests[i]) && send->req_base.req_pml_complete && 0 < send->req_bytes_packed) {
+            opal_convertor_cleanup(&send->req_base.req_convertor);
+            (void)opal_convertor_copy_and_prepare_for_send(
+                send->req_base.req_proc->super.proc_convertor, &send->req_base.req_datatype->super,
+                (int32_t)send->req_base.req_count, send->req_base.req_addr, 0, &send->req_base.req_convertor);
+        }
+    }
+    return start(count, requests);
+}
+
+void crcp_lpm_ob1_mend_start(void)
+{
+    if (start_from_user_buffer != mca_pml.pml_start) {
+        start = mca_pml.pml_start;
+        mca_pml.pml_start = start_from_user_buffer;
     }
 }
 
@@ -151,20 +198,89 @@ bool crcp_lpm_ob1_stale(void)
     return probed_messages();
 }
 
-/* ---- what waits for a peer ---- */
+/* ---- sends that wait for the held peer ---- */
 
-void crcp_lpm_ob1_queued(const opal_process_name_t *peer, crcp_lpm_queued_t *queued)
+static bool waits_for(const mca_pml_ob1_send_request_t *request, const opal_process_name_t *peer)
+{
+    return MCA_PML_OB1_SEND_PENDING_START == request->req_pending &&
+           crcp_lpm_same_name(&request->req_send.req_base.req_proc->super.proc_name, peer);
+}
+
+/* In the order in which they were started: that of their sequence numbers. */
+static void take_off(const opal_process_name_t *peer, opal_list_t *to)
+{
+    mca_pml_ob1_send_request_t *request, *next;
+
+    OPAL_LIST_FOREACH_SAFE(request, next, &ob1->send_pending, mca_pml_ob1_send_request_t) {
+        if (waits_for(request, peer)) {
+            opal_list_remove_item(&ob1->send_pending, (opal_list_item_t *)request);
+            opal_list_append(to, (opal_list_item_t *)request);
+        }
+    }
+}
+
+/*
+ * ob1 tries all sends of its list again whenever MPI makes progress; with many to a held peer, talking to anybody else
+ * would get slow.
+ */
+void crcp_lpm_ob1_spool(const opal_process_name_t *peer)
+{
+    take_off(peer, &spool);
+}
+
+/*
+ * ob1 counts the sends on its list up, but not always down again, and would go on looking at an empty list for good.
+ */
+static void settle_progress(void)
+{
+    if (0 < opal_list_get_size(&ob1->send_pending)) {
+        return;
+    }
+    if (0 == enable_progress(1)) {         /* the count is above 1 */
+        while (0 == enable_progress(-1)) { /* 1: it is 1 now */
+        }
+    }
+    (void)enable_progress(-1);
+    opal_progress_unregister(ob1_progress);
+}
+
+bool crcp_lpm_ob1_flush(const opal_process_name_t *peer, size_t most)
+{
+    opal_list_t left;
+    opal_list_item_t *item;
+
+    for (; 0 < most && NULL != (item = opal_list_remove_first(&spool)); --most) {
+        opal_list_append(&ob1->send_pending, item);
+    }
+    (void)enable_progress(1);
+    (void)ob1_progress();
+    OBJ_CONSTRUCT(&left, opal_list_t);
+    take_off(peer, &left);
+    opal_list_join(&spool, opal_list_get_first(&spool), &left); /* in front */
+    OBJ_DESTRUCT(&left);
+    if (0 < opal_list_get_size(&spool)) {
+        return false;
+    }
+    settle_progress();
+    return true;
+}
+
+static void count(opal_list_t *list, const opal_process_name_t *peer, crcp_lpm_queued_t *queued)
 {
     mca_pml_ob1_send_request_t *request;
 
-    OPAL_LIST_FOREACH(request, &ob1->send_pending, mca_pml_ob1_send_request_t) {
-        const opal_process_name_t *to = &request->req_send.req_base.req_proc->super.proc_name;
-
-        if (NULL == peer || 0 == opal_compare_proc(*to, *peer)) {
+    OPAL_LIST_FOREACH(request, list, mca_pml_ob1_send_request_t) {
+        if (NULL == peer || crcp_lpm_same_name(&request->req_send.req_base.req_proc->super.proc_name, peer)) {
             ++queued->messages;
             queued->bytes += request->req_send.req_bytes_packed - request->req_bytes_delivered;
         }
     }
+}
+
+void crcp_lpm_ob1_queued(const opal_process_name_t *peer, crcp_lpm_queued_t *queued)
+{
+    count(&spool, peer, queued);
+    count(&ob1->send_pending, peer, queued);
 }
 
 /*

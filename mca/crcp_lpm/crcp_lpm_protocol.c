@@ -29,6 +29,9 @@
 
 /* A drain that takes longer than this is worth a look: a peer computes, a link is slow, or something is wrong. */
 #define EXPLAIN_AFTER_MS 10000
+/* After a hold, sends that have waited are started so many at a time, while fewer than the other wait in the BTL. */
+#define FLUSH_AT_ONCE 64
+#define BACKLOG_MAX   256
 /* Calls of the progress callback from one look for messages of old BTLs to the next. */
 #define KICK_EVERY 256
 /* How long a thread that computes is stopped at a time while channels get empty, and how long it then runs on. */
@@ -38,8 +41,11 @@
 #define PARK_AGAIN_MS     1
 #define PARK_AGAIN_MAX_MS 20
 
-/* ARRIVED is the mover's: it runs on its new node, its channels open one by one */
-typedef enum { IDLE, HELD, DRAINED, DOWN, ARRIVED } phase_t;
+/*
+ * ARRIVED is the mover's: it runs on its new node, its channels open one by one. FLUSHING is a peer's: the channel to
+ * the mover is open, for what has waited first.
+ */
+typedef enum { IDLE, HELD, DRAINED, DOWN, ARRIVED, FLUSHING } phase_t;
 
 /* shared with the agent thread, under the lock */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -154,16 +160,34 @@ static json_t *held_report(const char *event)
                      "queued_bytes", (json_int_t)queued.bytes);
 }
 
-/* The channels are open again, here: what has waited goes on. */
+/* What has waited goes first: of two messages the later one must not be ahead by more than ob1 can put in order. */
+static void flush(void)
+{
+    bool done;
+
+    if (BACKLOG_MAX < crcp_lpm_link_backlog()) {
+        return;
+    }
+    crcp_lpm_link_let_through(true);
+    done = crcp_lpm_ob1_flush(&mover, FLUSH_AT_ONCE);
+    crcp_lpm_link_let_through(false);
+    if (done) {
+        crcp_lpm_link_release();
+        phase = IDLE;
+        crcp_lpm_ob1_kick();
+    }
+}
+
+/* The channels can be used again, here. */
 static void end_hold(void)
 {
     if (IDLE == phase) {
         return;
     }
-    crcp_lpm_link_release(move);
-    phase = IDLE;
     tear_asked = false;
-    crcp_lpm_ob1_kick();
+    crcp_lpm_link_settle(move);
+    phase = FLUSHING;
+    flush();
 }
 
 /* A peer learns where the mover is now; its side is then open. Also a rank that was not held, having started meanwhile.
@@ -359,9 +383,15 @@ static int progress(void)
         return 0;
     }
     do {
-        while (!closing() && NULL != (command = next_command(stays && !driven))) {
+        if (FLUSHING == phase) {
+            flush();
+        }
+        while (!closing() && FLUSHING != phase && NULL != (command = next_command(stays && !driven))) {
             execute(command);
             json_decref(command);
+        }
+        if (!is_mover && IDLE != phase) {
+            crcp_lpm_ob1_spool(&mover);
         }
         drain();
     } while (stays && !driven);

@@ -9,6 +9,7 @@
  */
 #include <getopt.h>
 #include <poll.h>
+#include <signal.h>
 #include <time.h>
 
 #include "common.h"
@@ -97,6 +98,16 @@ static void wait_for_nothing(void)
     close(ends[1]);
 }
 
+/* A thread that cannot be interrupted. */
+static void spin_deaf(void)
+{
+    sigset_t all;
+
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, NULL);
+    spin();
+}
+
 static void allocate(void)
 {
     unsigned char *blocks[64];
@@ -127,6 +138,8 @@ static void compute(const struct options *o, int rank)
         piece = wait_for_nothing;
     } else if (0 == strcmp(o->mode, "malloc")) {
         piece = allocate;
+    } else if (0 == strcmp(o->mode, "deaf")) {
+        piece = spin_deaf;
     }
     printf("computing: rank %d computes\n", rank);
     fflush(stdout);
@@ -242,7 +255,7 @@ static struct options read_options(int argc, char **argv)
         case 't': o.thread = thread_level(optarg); break;
         case 'b': o.brake = optarg; break;
         default:
-            fprintf(stderr, "usage: computing --compute RANK,... --brake FILE [--mode spin|sleep|poll|malloc] "
+            fprintf(stderr, "usage: computing --compute RANK,... --brake FILE [--mode spin|sleep|poll|malloc|deaf] "
                             "[--thread single|funneled|serialized]\n");
             exit(TEST_USAGE);
         }
