@@ -142,26 +142,41 @@ static report_status_t take_phase(report_t *report, const json_t *event)
     return REPORT_MORE;
 }
 
-/* What a channel tells about itself differs by its kind: all plain members are shown. */
-static void print_channels(FILE *to, const json_t *channels)
+/* What the answers of a rank tell differs by their kind: all plain members are shown. */
+static void print_members(FILE *to, const json_t *object)
 {
-    size_t i;
     const char *key;
-    json_t *channel;
     json_t *value;
 
-    json_array_foreach(channels, i, channel) {
-        (void)fputs("  channel:", to);
-        json_object_foreach(channel, key, value)
-        {
-            char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
-            (void)fputs(" ", to);
-            print_text(to, key);
-            (void)fputs(" ", to);
-            print_text(to, json_is_string(value) ? json_string_value(value) : (NULL == text ? "?" : text));
-            free(text);
+    json_object_foreach((json_t *)object, key, value)
+    {
+        char *text;
+
+        if (json_is_array(value) || json_is_object(value)) {
+            continue;
         }
-        (void)fputs("\n", to);
+        text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(5));
+        (void)fputs(" ", to);
+        print_text(to, key);
+        (void)fputs(" ", to);
+        print_text(to, json_is_string(value) ? json_string_value(value) : (NULL == text ? "?" : text));
+        free(text);
+    }
+    (void)fputs("\n", to);
+}
+
+static void print_channels(FILE *to, const json_t *answers)
+{
+    json_t *answer, *channel;
+    size_t i, j;
+
+    json_array_foreach(answers, i, answer) {
+        (void)fputs("  rank:", to);
+        print_members(to, answer);
+        json_array_foreach(json_object_get(answer, "channels"), j, channel) {
+            (void)fputs("    channel:", to);
+            print_members(to, channel);
+        }
     }
 }
 

@@ -35,7 +35,7 @@
 #define DONE                                                                                                           \
     "{\"event\":\"done\",\"job\":1,\"rank\":3,\"pid\":77,\"from\":\"n1\",\"onto\":\"n2\",\"blackout_ms\":41.2,"        \
     "\"total_ms\":130.4,\"image_bytes\":3250586,\"phases\":[{\"phase\":\"PLAN\",\"ms\":1}],"                           \
-    "\"channels\":[{\"btl\":\"tcp\",\"peer\":0,\"drained\":2}]}\n"
+    "\"channels\":[{\"event\":\"drained\",\"rank\":3,\"channels\":[{\"btl\":\"tcp\",\"peer\":0,\"queued\":2}]}]}\n"
 #define PHASES                                                                                                         \
     "{\"event\":\"phase\",\"phase\":\"PLAN\",\"ms\":0.4}\n{\"event\":\"phase\",\"phase\":\"TRANSFER\",\"ms\":23}\n"
 #define LIST                                                                                                           \
@@ -336,7 +336,8 @@ static void verbose_shows_phases_and_channels(void **state)
     run_tool(cli, "-v -r 3 -t n2 PID");
     assert_string_equal("  PLAN      0.4 ms\n"
                         "  TRANSFER  23 ms\n"
-                        "  channel: btl tcp peer 0 drained 2\n"
+                        "  rank: event drained rank 3\n"
+                        "    channel: btl tcp peer 0 queued 2\n"
                         "rank 3 moved from n1 to n2: blackout 41 ms, 3.1 MiB, 130 ms in all\n",
                         cli->out);
     assert_int_equal(0, cli->status);
