@@ -121,10 +121,7 @@ void crcp_lpm_unpark(void);
 void crcp_lpm_gate_close(void);
 void crcp_lpm_gate_open(void);
 
-/**
- * What stays from the first move on: a get from a peer that can no longer be read from fails in a way that the PML
- * survives, and crcp_lpm_ob1_mend_start(). Idempotent.
- */
+/** From the first move on: a get from a peer that can no longer be read from fails in a way that the PML survives. */
 void crcp_lpm_gate_first_move(void);
 
 /** The original functions of the module with this index; valid while the gate is closed. */
@@ -178,15 +175,18 @@ crcp_lpm_endpoint_t *crcp_lpm_bml_endpoint(const ompi_proc_t *proc, const mca_bt
  * Choose the BTLs to a peer anew, by its locality; its old channel is closed, or was never made. An endpoint of
  * btl/vader gets the place of crcp_lpm_vader_next_place().
  */
-int crcp_lpm_bml_rewire(ompi_proc_t *proc);
+int crcp_lpm_bml_rewire(ompi_proc_t *proc, bool near);
+
+/** No message can ask for a BTL any more that does not lead to its sender. */
+void crcp_lpm_bml_forget(void);
 
 /* ---- crcp_lpm_ob1.c: pml/ob1 (adapter for one Open MPI version) ---- */
 
 /** Find pml/ob1. @param why set to a static text when the answer is not OMPI_SUCCESS. */
 int crcp_lpm_ob1_init(const char **why);
 
-/** From the first move on: a persistent buffered send that had to wait can be started again. */
-void crcp_lpm_ob1_mend_start(void);
+/** Persistent buffered sends that wait can be started again later. To be called before any of them may go on. */
+void crcp_lpm_ob1_mend(void);
 
 /** Let ob1 retry everything on its pending lists. */
 void crcp_lpm_ob1_kick(void);
@@ -214,8 +214,14 @@ void crcp_lpm_place_leave(void);
 /** Name of the node, and MPI_Wtime going on from where it was, after the rank may have moved. */
 void crcp_lpm_place_arrive(const char *node);
 
-/** Locality of a peer. */
-void crcp_lpm_place_peer(ompi_proc_t *proc, bool near);
+/** A peer is on the node of this rank, or not, from now on. */
+int crcp_lpm_place_peer(const ompi_proc_t *proc, bool near);
+
+/** Is it? */
+bool crcp_lpm_place_is_near(const ompi_proc_t *proc);
+
+/** What Open MPI is to think meanwhile. @return proc_flags, to be put back. */
+uint16_t crcp_lpm_place_pretend(ompi_proc_t *proc, bool near);
 
 /* ---- crcp_lpm_peers.c: channels to peers that are in another place now, or seen from another place ---- */
 
@@ -226,6 +232,10 @@ int crcp_lpm_peers_arrive(const json_t *near);
 int crcp_lpm_peers_follow(const opal_process_name_t *mover, const json_t *where);
 
 /* ---- crcp_lpm_windows.c: one-sided windows ---- */
+
+/** See to it that later windows are made of components that fit where the ranks are then. Once, on all ranks. */
+void crcp_lpm_windows_init(void);
+void crcp_lpm_windows_fini(void);
 
 /** NULL, or why a window of this rank keeps it here; static. */
 const char *crcp_lpm_windows_check(void);

@@ -10,6 +10,7 @@
  */
 #include "crcp_lpm.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "ompi/constants.h"
@@ -92,13 +93,15 @@ static void adopt(mca_bml_base_endpoint_t *endpoint, mca_bml_base_endpoint_t *fr
     endpoint->btl_flags_or = fresh->btl_flags_or;
 }
 
-int crcp_lpm_bml_rewire(ompi_proc_t *proc)
+int crcp_lpm_bml_rewire(ompi_proc_t *proc, bool near)
 {
     mca_bml_base_endpoint_t *endpoint = endpoint_of(proc), *fresh;
+    const uint16_t flags = crcp_lpm_place_pretend(proc, near);
     int rc;
 
     proc->proc_endpoints[OMPI_PROC_ENDPOINT_TAG_BML] = NULL;
     rc = mca_bml.bml_add_proc(proc);
+    proc->super.proc_flags = flags;
     fresh = endpoint_of(proc);
     if (NULL == endpoint) {
         return rc;
@@ -110,4 +113,23 @@ int crcp_lpm_bml_rewire(ompi_proc_t *proc)
     adopt(endpoint, fresh);
     OBJ_RELEASE(fresh);
     return OMPI_SUCCESS;
+}
+
+void crcp_lpm_bml_forget(void)
+{
+    size_t count = 0;
+    ompi_proc_t **procs = ompi_proc_get_allocated(&count);
+
+    for (size_t i = 0; NULL != procs && i < count; ++i) {
+        mca_bml_base_endpoint_t *endpoint = endpoint_of(procs[i]);
+        mca_bml_base_btl_array_t *rdma = (NULL == endpoint) ? NULL : &endpoint->btl_rdma;
+
+        if (NULL != rdma && 0 < rdma->arr_size &&
+            crcp_lpm_vader_nobody() == rdma->bml_btls[rdma->arr_size - 1].btl_endpoint) {
+            --rdma->arr_size;
+            rdma->arr_index = 0;
+            endpoint->btl_rdma_index = 0;
+        }
+    }
+    free(procs);
 }

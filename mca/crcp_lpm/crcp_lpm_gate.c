@@ -169,7 +169,6 @@ void crcp_lpm_gate_first_move(void)
         done = true;
         stay_loaded();
         catch_gets();
-        crcp_lpm_ob1_mend_start();
     }
 }
 

@@ -30,7 +30,6 @@
 
 static mca_pml_ob1_t *ob1;
 static void (*process_packets)(mca_bml_base_btl_t *bml_btl);
-static void (*process_sends)(mca_bml_base_btl_t *bml_btl);
 static void (*process_recvs)(void);
 static void (*process_rdma)(void);
 static int (*ob1_progress)(void);
@@ -52,13 +51,12 @@ int crcp_lpm_ob1_init(const char **why)
     }
     ob1 = dlsym(object, "mca_pml_ob1");
     process_packets = (void (*)(mca_bml_base_btl_t *))dlsym(object, "mca_pml_ob1_process_pending_packets");
-    process_sends = (void (*)(mca_bml_base_btl_t *))dlsym(object, "mca_pml_ob1_send_request_process_pending");
     process_recvs = (void (*)(void))dlsym(object, "mca_pml_ob1_recv_request_process_pending");
     process_rdma = (void (*)(void))dlsym(object, "mca_pml_ob1_process_pending_rdma");
     ob1_progress = (int (*)(void))dlsym(object, "mca_pml_ob1_progress");
     enable_progress = (int (*)(int32_t))dlsym(object, "mca_pml_ob1_enable_progress");
-    if (NULL == ob1 || NULL == process_packets || NULL == process_sends || NULL == process_recvs ||
-        NULL == process_rdma || NULL == ob1_progress || NULL == enable_progress) {
+    if (NULL == ob1 || NULL == process_packets || NULL == process_recvs || NULL == process_rdma ||
+        NULL == ob1_progress || NULL == enable_progress) {
         *why = "pml/ob1 does not export what LPM needs";
         return OMPI_ERR_NOT_SUPPORTED;
     }
@@ -78,30 +76,46 @@ int crcp_lpm_ob1_init(const char **why)
     return OMPI_SUCCESS;
 }
 
-void crcp_lpm_ob1_kick(void)
+/* ob1 stops at the first of a list that cannot go and makes it the last, so it has to be asked once for each. */
+static void for_each(opal_list_t *list, void (*process)(void))
 {
-    /* ob1 looks only at the module: it finds each request's own entry for it */
+    for (size_t n = opal_list_get_size(list); 0 < n; --n) {
+        process();
+    }
+}
+
+static void process_packets_of_all(void)
+{
     for (unsigned i = 0; i < crcp_lpm_btls_count(); ++i) {
-        mca_bml_base_btl_t entry = {.btl = crcp_lpm_btls_module(i)};
+        mca_bml_base_btl_t entry = {.btl = crcp_lpm_btls_module(i)}; /* all that ob1 looks at */
 
         process_packets(&entry);
-        process_recvs();
-        process_sends(&entry);
-        process_rdma();
     }
-    (void)ob1_progress(); /* which does not stop at a send that is still held */
+}
+
+/*
+ * Control packets first: when data overtakes the packet that says that a put has failed, the receiver does not ask for
+ * the rest.
+ */
+void crcp_lpm_ob1_kick(void)
+{
+    for_each(&ob1->pckt_pending, process_packets_of_all);
+    for_each(&ob1->rdma_pending, process_rdma);
+    for_each(&ob1->recv_pending, process_recvs);
+    (void)ob1_progress(); /* the sends; it does not stop at one that is held */
 }
 
 /* ---- persistent buffered sends ---- */
 
-static mca_pml_base_module_start_fn_t start;
+static ompi_request_start_fn_t start;
 
-static bool is_buffered_send(const ompi_request_t *request)
+static bool is_complete_send(const ompi_request_t *request)
 {
-    const mca_pml_base_request_t *base = (const mca_pml_base_request_t *)request;
+    const mca_pml_base_send_request_t *send = (const mca_pml_base_send_request_t *)request;
 
-    return NULL != request && OMPI_REQUEST_PML == request->req_type && MCA_PML_REQUEST_SEND == base->req_type &&
-           MCA_PML_BASE_SEND_BUFFERED == ((const mca_pml_base_send_request_t *)request)->req_send_mode;
+    return NULL != request && OMPI_REQUEST_PML == request->req_type &&
+           MCA_PML_REQUEST_SEND == send->req_base.req_type && send->req_base.req_pml_complete &&
+           0 < send->req_bytes_packed;
 }
 
 /*
@@ -113,7 +127,7 @@ static int start_from_user_buffer(size_t count, ompi_request_t **requests)
     for (size_t i = 0; i < count; ++i) {
         mca_pml_base_send_request_t *send = (mca_pml_base_send_request_t *)requests[i];
 
-        if (is_buffered_send(requests[i]) && send->req_base.req_pml_complete && 0 < send->req_bytes_packed) {
+        if (is_complete_send(requests[i])) {
             opal_convertor_cleanup(&send->req_base.req_convertor);
             (void)opal_convertor_copy_and_prepare_for_send(
                 send->req_base.req_proc->super.proc_convertor, &send->req_base.req_datatype->super,
@@ -123,12 +137,25 @@ static int start_from_user_buffer(size_t count, ompi_request_t **requests)
     return start(count, requests);
 }
 
-void crcp_lpm_ob1_mend_start(void)
+static void mend(opal_list_t *list)
 {
-    if (start_from_user_buffer != mca_pml.pml_start) {
-        start = mca_pml.pml_start;
-        mca_pml.pml_start = start_from_user_buffer;
+    mca_pml_ob1_send_request_t *request;
+
+    OPAL_LIST_FOREACH(request, list, mca_pml_ob1_send_request_t) {
+        ompi_request_t *base = &request->req_send.req_base.req_ompi;
+
+        if (MCA_PML_BASE_SEND_BUFFERED == request->req_send.req_send_mode && base->req_persistent &&
+            start_from_user_buffer != base->req_start) {
+            start = base->req_start;
+            base->req_start = start_from_user_buffer;
+        }
     }
+}
+
+void crcp_lpm_ob1_mend(void)
+{
+    mend(&spool);
+    mend(&ob1->send_pending);
 }
 
 /* ---- messages that came over a BTL which no longer leads to their sender ---- */
@@ -251,9 +278,9 @@ bool crcp_lpm_ob1_flush(const opal_process_name_t *peer, size_t most)
 
     for (; 0 < most && NULL != (item = opal_list_remove_first(&spool)); --most) {
         opal_list_append(&ob1->send_pending, item);
+        (void)enable_progress(1); /* ob1 counts them down when they are started */
     }
-    (void)enable_progress(1);
-    (void)ob1_progress();
+    crcp_lpm_ob1_kick();
     OBJ_CONSTRUCT(&left, opal_list_t);
     take_off(peer, &left);
     opal_list_join(&spool, opal_list_get_first(&spool), &left); /* in front */

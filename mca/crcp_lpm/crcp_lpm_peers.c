@@ -63,15 +63,16 @@ static int reconnect(const opal_process_name_t *name, bool near, int place)
     if (NULL == proc) {
         return (NOWHERE == place) ? OMPI_SUCCESS : OMPI_ERR_NOT_FOUND;
     }
-    /* "near" makes bml/r2 try btl/vader, which takes any place */
-    crcp_lpm_place_peer(proc, near && (NOWHERE != place || NULL == vader || name->jobid != OPAL_PROC_MY_NAME.jobid));
+    if (OMPI_SUCCESS != (rc = crcp_lpm_place_peer(proc, near))) {
+        return rc;
+    }
     if (NOWHERE == place && NULL == crcp_lpm_bml_endpoint(proc, vader)) {
         return OMPI_SUCCESS;
     }
     if (NOWHERE != place) {
         crcp_lpm_vader_next_place(place);
     }
-    if (OMPI_SUCCESS != (rc = crcp_lpm_bml_rewire(proc))) {
+    if (OMPI_SUCCESS != (rc = crcp_lpm_bml_rewire(proc, NOWHERE != place))) {
         return rc;
     }
     return ((NOWHERE != place) == (NULL != crcp_lpm_bml_endpoint(proc, vader))) ? OMPI_SUCCESS : OMPI_ERR_UNREACH;

@@ -10,7 +10,9 @@
 #include <string.h>
 #include <time.h>
 
+#include "ompi/constants.h"
 #include "ompi/proc/proc.h"
+#include "opal/class/opal_hash_table.h"
 #include "opal/util/proc.h"
 #include "orte/util/proc_info.h"
 
@@ -81,12 +83,46 @@ void crcp_lpm_place_arrive(const char *node)
     opal_process_info.nodename = opal_name;
 }
 
-void crcp_lpm_place_peer(ompi_proc_t *proc, bool near)
-{
-    uint16_t flags = proc->super.proc_flags;
+/* ---- who is near ---- */
 
-    flags &= (uint16_t) ~(OPAL_PROC_ON_NODE | OPAL_PROC_ON_NUMA | OPAL_PROC_ON_SOCKET | OPAL_PROC_ON_L3CACHE |
-                          OPAL_PROC_ON_L2CACHE | OPAL_PROC_ON_L1CACHE | OPAL_PROC_ON_CORE | OPAL_PROC_ON_HWTHREAD |
-                          OPAL_PROC_NON_LOCAL);
-    proc->super.proc_flags = flags | (near ? OPAL_PROC_ON_NODE : OPAL_PROC_NON_LOCAL);
+/*
+ * What Open MPI knows of a peer's locality stays as it was at the start: MPI_Comm_split_type() and the choice of
+ * components read it on every rank for itself, and would come to different results on ranks that hear of a move at
+ * different times.
+ */
+static opal_hash_table_t *moved; /* peers whose locality has changed: NULL or not NULL for far or near */
+
+static uint64_t key_of(const opal_process_name_t *name)
+{
+    return (uint64_t)name->jobid << 32 | name->vpid;
+}
+
+bool crcp_lpm_place_is_near(const ompi_proc_t *proc)
+{
+    void *near = NULL;
+
+    if (NULL != moved &&
+        OPAL_SUCCESS == opal_hash_table_get_value_uint64(moved, key_of(&proc->super.proc_name), &near)) {
+        return NULL != near;
+    }
+    return OPAL_PROC_ON_LOCAL_NODE(proc->super.proc_flags);
+}
+
+int crcp_lpm_place_peer(const ompi_proc_t *proc, bool near)
+{
+    if (NULL == moved) {
+        if (NULL == (moved = OBJ_NEW(opal_hash_table_t))) {
+            return OMPI_ERR_OUT_OF_RESOURCE;
+        }
+        (void)opal_hash_table_init(moved, 64);
+    }
+    return opal_hash_table_set_value_uint64(moved, key_of(&proc->super.proc_name), near ? (void *)moved : NULL);
+}
+
+uint16_t crcp_lpm_place_pretend(ompi_proc_t *proc, bool near)
+{
+    const uint16_t flags = proc->super.proc_flags;
+
+    proc->super.proc_flags = near ? OPAL_PROC_ON_NODE : OPAL_PROC_NON_LOCAL;
+    return flags;
 }

@@ -168,6 +168,7 @@ static void flush(void)
     if (BACKLOG_MAX < crcp_lpm_link_backlog()) {
         return;
     }
+    crcp_lpm_ob1_mend();
     crcp_lpm_link_let_through(true);
     done = crcp_lpm_ob1_flush(&mover, FLUSH_AT_ONCE);
     crcp_lpm_link_let_through(false);
@@ -185,6 +186,7 @@ static void end_hold(void)
         return;
     }
     tear_asked = false;
+    crcp_lpm_ob1_mend();
     crcp_lpm_link_settle(move);
     phase = FLUSHING;
     flush();
@@ -248,6 +250,7 @@ static void do_open(const json_t *command)
     if (ARRIVED != phase) {
         return;
     }
+    crcp_lpm_ob1_mend();
     if (lpm_msg_true(command, "near")) {
         crcp_lpm_link_open_vader();
     }
@@ -301,7 +304,9 @@ static bool kicking(void)
 
     if (rewired && 0 == ++calls % KICK_EVERY) {
         crcp_lpm_ob1_kick();
-        rewired = crcp_lpm_ob1_stale();
+        if (!(rewired = crcp_lpm_ob1_stale())) {
+            crcp_lpm_bml_forget();
+        }
     }
     return rewired;
 }
@@ -415,6 +420,7 @@ static void init_once(void)
         unmovable_why = "Open MPI did not accept LPM's active message or modex overlay";
         return;
     }
+    crcp_lpm_windows_init();
     crcp_lpm_park_init();
 }
 
@@ -522,6 +528,7 @@ static void channels_stop(void)
     pthread_mutex_unlock(&lock);
     if (NULL == unmovable_why) {
         crcp_lpm_modex_finalize();
+        crcp_lpm_windows_fini();
         crcp_lpm_park_fini();
     }
     json_decref(queue);
