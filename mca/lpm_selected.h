@@ -46,13 +46,13 @@ static inline bool lpm_selected(void)
  * Our own component of an open framework, or NULL. The bases copy the modules they select, so what a component of ours
  * offers beyond the framework's interface is found in the component itself: the caller casts to its extended type.
  */
-static inline const void *lpm_component_of(mca_base_framework_t *framework)
+static inline void *lpm_component_of(mca_base_framework_t *framework)
 {
     mca_base_component_list_item_t *item;
 
     OPAL_LIST_FOREACH(item, &framework->framework_components, mca_base_component_list_item_t) {
         if (0 == strcmp("lpm", item->cli_component->mca_component_name)) {
-            return item->cli_component;
+            return (void *)item->cli_component;
         }
     }
     return NULL;

@@ -7,6 +7,7 @@
 #include "crcp_lpm.h"
 
 #include "lpm_park.h"
+#include "lpm_threads.h"
 
 #include "ompi/mca/crcp/base/base.h"
 #include "ompi/runtime/mpiruntime.h"
@@ -21,9 +22,6 @@ void crcp_lpm_park_init(void)
 {
     const char *why = NULL;
 
-    if (MPI_THREAD_FUNNELED < ompi_mpi_thread_provided) {
-        return; /* another thread might enter MPI meanwhile */
-    }
     possible = (0 == lpm_park_init(lpm_park_mpi_objects, &why));
     if (!possible) {
         opal_output_verbose(1, ompi_crcp_base_framework.framework_output,
@@ -39,6 +37,16 @@ void crcp_lpm_park_fini(void)
     }
 }
 
+/*
+ * With MPI_THREAD_SERIALIZED any thread of the application may enter MPI. If the parked one is its only one, none does,
+ * and none can be made meanwhile.
+ */
+static bool is_alone(void)
+{
+    return MPI_THREAD_SERIALIZED > ompi_mpi_thread_provided ||
+           mca_crcp_lpm_component.own_threads + 2 == lpm_threads(); /* and the agent, and the parked one */
+}
+
 bool crcp_lpm_park(void)
 {
     const char *why = NULL;
@@ -50,6 +58,10 @@ bool crcp_lpm_park(void)
     result = lpm_park_try(TRY_MS, &why);
     if (LPM_PARK_PARKED != result) {
         opal_output_verbose(20, ompi_crcp_base_framework.framework_output, "crcp/lpm: not parked: %s", why);
+    }
+    if (LPM_PARK_PARKED == result && !is_alone()) {
+        lpm_park_release();
+        return false;
     }
     return LPM_PARK_PARKED == result;
 }
