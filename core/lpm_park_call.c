@@ -20,7 +20,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -495,13 +495,51 @@ void lpm_call_look(pid_t tid, lpm_call_seen_t *seen)
     seen->known = true;
 }
 
+/* Which option of the socket limits this call? 0: none, it is not about a socket. */
+static int socket_limit(long number)
+{
+    switch (number) {
+    case SYS_read:
+    case SYS_readv:
+    case SYS_recvfrom:
+    case SYS_recvmsg:
+    case SYS_accept:
+    case SYS_accept4: return SO_RCVTIMEO;
+    case SYS_write:
+    case SYS_writev:
+    case SYS_sendto:
+    case SYS_sendmsg: return SO_SNDTIMEO;
+    default: return 0;
+    }
+}
+
+static bool has_socket_limit(const lpm_call_seen_t *seen)
+{
+    int option = socket_limit(seen->number);
+    struct timeval limit;
+    socklen_t size = sizeof(limit);
+
+    return 0 != option && 0 == getsockopt((int)seen->argument[0], SOL_SOCKET, option, &limit, &size) &&
+           (0 != limit.tv_sec || 0 != limit.tv_usec);
+}
+
+/* These could be made again, but would start from the beginning each time that they are interrupted. */
+static bool starts_anew(const lpm_call_seen_t *seen)
+{
+    return has_socket_limit(seen) ||
+           (SYS_futex == seen->number && FUTEX_WAIT == (seen->argument[1] & FUTEX_CMD_MASK) && 0 != seen->argument[3]);
+}
+
 bool lpm_call_may_be_interrupted(const lpm_call_seen_t *seen)
 {
     const struct lpm_call_row *row = seen->known ? find_row(seen->number) : NULL;
 
+    if (NULL == row) {
+        return true;
+    }
     /* sigtimedwait could take our signal for one of the application */
-    return NULL == row || (HANDS_OFF != row->kind && SYS_rt_sigtimedwait != row->number &&
-                           !is_cpu_time(row->number, seen->argument[0]));
+    return HANDS_OFF != row->kind && SYS_rt_sigtimedwait != row->number && !starts_anew(seen) &&
+           !is_cpu_time(row->number, seen->argument[0]);
 }
 
 #endif

@@ -6,18 +6,18 @@
  * for a time that is given as a period with what is left of it, so that it ends when it would have ended, or at once
  * if that has passed meanwhile.
  *
- *   made again           futex (all forms), pause, sigsuspend, msgsnd, msgrcv, semop, flock, and with a time limit of
- *                        the socket accept, recv, send and their relatives (their limit starts anew)
- *   absolute time        clock_nanosleep, futex: pthread_cond_timedwait, sem_timedwait ...: just made again
+ *   made again           pause, sigsuspend, msgsnd, msgrcv, semop, and those with a point in time as their limit:
+ *                        clock_nanosleep until then, futex as in pthread_cond_timedwait, sem_timedwait ...
  *   what is left, exact  nanosleep and clock_nanosleep if the caller wants to know what is left, as sleep(3) does;
  *                        select, pselect, ppoll through the C library
  *   what is left, less   nanosleep without that, as usleep(3); poll, epoll_wait, epoll_pwait, epoll_pwait2,
- *   exact                sigtimedwait, semtimedop: the kernel does not say how long they have been waiting, so the
- *                        period counts from the first signal. They never end early, and late by at most what had
- *                        passed until then, however often they are interrupted afterwards.
- *   left alone           connect with a limit, io_getevents, recvmmsg, io_uring_enter, clock_nanosleep by CPU time,
- *                        futex_waitv: lpm_call_may_be_interrupted() says no, so nobody interrupts a thread that
- *                        sleeps in them. One that enters such a call at that very moment sees EINTR.
+ *   exact                semtimedop: the kernel does not say how long they have been waiting, so the period counts
+ *                        from the first signal. They never end early, and late by at most what had passed until then,
+ *                        however often they are interrupted afterwards.
+ *   left alone           recv, send, accept and their relatives on a socket with a time limit; connect, sigtimedwait,
+ *                        io_getevents, recvmmsg, io_uring_enter, futex_waitv, futex with a period, clock_nanosleep by
+ *                        CPU time. lpm_call_may_be_interrupted() says no for a thread that sleeps in these. One that
+ *                        enters such a call at that very moment sees EINTR, or waits as long again.
  *
  * A call that a signal of the application is to interrupt as well does return EINTR.
  *

@@ -276,6 +276,7 @@ bool crcp_lpm_ob1_flush(const opal_process_name_t *peer, size_t most)
     opal_list_t left;
     opal_list_item_t *item;
 
+    take_off(peer, &spool); /* those that have come meanwhile are behind the others */
     for (; 0 < most && NULL != (item = opal_list_remove_first(&spool)); --most) {
         opal_list_append(&ob1->send_pending, item);
         (void)enable_progress(1); /* ob1 counts them down when they are started */

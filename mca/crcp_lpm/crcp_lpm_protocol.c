@@ -57,10 +57,11 @@ static void *answer_arg;
 
 /* of the thread that does the work */
 static _Atomic(phase_t) phase = IDLE; /* the agent looks at it, too */
-static bool is_mover, tear_asked, explained;
-static bool driven;  /* the agent works in the place of the parked MPI thread */
-static bool stays;   /* the mover, all closed: it does not leave the progress callback until it has arrived */
-static bool rewired; /* BTLs have changed under messages that are not matched yet */
+static bool is_mover, explained;
+static atomic_bool tear_asked;
+static atomic_bool driven; /* the agent works in the place of the parked MPI thread */
+static atomic_bool stays;  /* the mover, all closed: it does not leave the progress callback until it has arrived */
+static bool rewired;       /* BTLs have changed under messages that are not matched yet */
 static int64_t move;
 static opal_process_name_t mover;
 static struct timespec held_since;
@@ -145,7 +146,8 @@ static void do_hold(const json_t *command)
         return;
     }
     (void)clock_gettime(CLOCK_REALTIME, &held_since);
-    tear_asked = explained = false;
+    tear_asked = false;
+    explained = false;
     phase = HELD;
     crcp_lpm_link_hold(move, &mover, is_mover);
 }
