@@ -30,7 +30,7 @@
 /* A drain that takes longer than this is worth a look: a peer computes, a link is slow, or something is wrong. */
 #define EXPLAIN_AFTER_MS 10000
 /* After a hold, sends that have waited are started so many at a time, while fewer than the other wait in the BTL. */
-#define FLUSH_AT_ONCE 64
+#define FLUSH_AT_ONCE 16
 #define BACKLOG_MAX   256
 /* Calls of the progress callback from one look for messages of old BTLs to the next. */
 #define KICK_EVERY 256
