@@ -37,9 +37,11 @@ public_settled_or_over() {
 }
 
 # Whether the last request was turned down as the job ends; whether it ends well is seen by its exit code then. All
-# but the first code are those of the tool for an mpirun that has gone meanwhile.
+# but the first code are those of the tool for an mpirun that is going or has gone: not-enabled is said, too, when its
+# socket is gone already.
 public_job_ends() {
-    tail -n 1 "$WORK/migrate.out" | grep -E -q '"code":"(ending|lost|not-listening|no-session|no-such-process)"'
+    tail -n 1 "$WORK/migrate.out" |
+        grep -E -q '"code":"(ending|lost|not-listening|not-enabled|no-session|no-such-process)"'
 }
 
 # public_try RANK NODE: 0: moved, and the rank is there alone with its old pid. 1: no more moves, the job ends. Else
@@ -86,7 +88,7 @@ public_next_second_or_over() {
 # enough fall into the run on a fast machine; later there is one per second, or the program would hardly get on with its
 # work on a slow one. Then the job has to end well.
 public_moves() {
-    local np=$1 least=$2 rank order list="" begun
+    local np=$1 least=$2 rank order list="" begun until=$((SECONDS + 300))
     MOVES=0
     MOVED=()
     place_ranks "$np"
@@ -95,6 +97,7 @@ public_moves() {
         for rank in $order; do
             public_other_node "$rank"
             begun=$SECONDS
+            (( begun < until )) || fail "$JOB_PROGRAM has not ended after 300 s and $MOVES moves"
             public_try "$rank" "$NODE" || break 2
             (( MOVES < 2 * least )) || wait_for 10 "the next second" public_next_second_or_over "$begun"
         done
