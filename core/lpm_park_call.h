@@ -19,7 +19,9 @@
  *                        CPU time. lpm_call_may_be_interrupted() says no for a thread that sleeps in these. One that
  *                        enters such a call at that very moment sees EINTR, or waits as long again.
  *
- * A call that a signal of the application is to interrupt as well does return EINTR.
+ * A call that a signal of the application is to interrupt as well does return EINTR, also when that signal comes while
+ * the thread is parked. The one exception is a handler of the application that blocks all signals and ends just when
+ * ours is waiting: that it has interrupted a call cannot be told from our having done it.
  *
  * Copyright (c) 2026 The LPM authors
  * SPDX-License-Identifier: BSD-3-Clause
