@@ -209,6 +209,9 @@ int crcp_lpm_ob1_get_impossible(void *cbdata);
 
 /* ---- crcp_lpm_place.c: what a rank knows of its node and its clock ---- */
 
+/** Milliseconds of the monotonic clock. Any thread. */
+double crcp_lpm_now_ms(void);
+
 /** Remember the clocks, right before the rank may be frozen. */
 void crcp_lpm_place_leave(void);
 

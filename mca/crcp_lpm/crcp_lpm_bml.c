@@ -46,11 +46,6 @@ crcp_lpm_endpoint_t *crcp_lpm_bml_endpoint(const ompi_proc_t *proc, const mca_bt
     return (NULL == entry) ? NULL : entry->btl_endpoint;
 }
 
-bool crcp_lpm_bml_known(const ompi_proc_t *proc)
-{
-    return NULL != endpoint_of(proc);
-}
-
 /* Requests may hold any entry that has ever been in use, so those beyond the size lead to the peer as well. */
 static void take_over(mca_bml_base_btl_array_t *array, const mca_bml_base_btl_array_t *fresh)
 {

@@ -16,7 +16,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "ompi/constants.h"
 #include "ompi/mca/bml/base/base.h"
@@ -58,14 +57,6 @@ static crcp_lpm_endpoint_t *held_vader; /* towards the mover */
 static opal_hash_table_t *opened;       /* the mover's: names of peers that are ready */
 static int64_t current_move, last_move;
 static double held_since_ms;
-
-static double now_ms(void)
-{
-    struct timespec ts;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (double)ts.tv_sec * 1e3 + (double)ts.tv_nsec / 1e6;
-}
 
 /* ---- who is held ---- */
 
@@ -245,7 +236,7 @@ void crcp_lpm_link_hold(int64_t move, const opal_process_name_t *mover, bool sel
     held_self = self;
     vader_open = false;
     held_vader = NULL;
-    held_since_ms = now_ms();
+    held_since_ms = crcp_lpm_now_ms();
     crcp_lpm_gate_first_move();
     crcp_lpm_gate_close();
     held = true;
@@ -274,7 +265,7 @@ static bool drive(link_t *link)
     }
     if (!link->empty) {
         link->empty = true;
-        link->ms = now_ms() - held_since_ms;
+        link->ms = crcp_lpm_now_ms() - held_since_ms;
         if (crcp_lpm_channel_is_vader(&link->channel)) {
             link->received = (uint16_t)(crcp_lpm_vader_received(link->channel.endpoint) - link->box_at_hold);
         }

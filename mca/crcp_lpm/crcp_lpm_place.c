@@ -33,6 +33,11 @@ static int64_t now_ns(clockid_t clock)
     return ts.tv_sec * NS_PER_S + ts.tv_nsec;
 }
 
+double crcp_lpm_now_ms(void)
+{
+    return (double)now_ns(CLOCK_MONOTONIC) / 1e6;
+}
+
 void crcp_lpm_place_leave(void)
 {
     left_monotonic = now_ns(CLOCK_MONOTONIC);

@@ -465,23 +465,15 @@ static bool work_to_do(void)
     return queued || HELD == phase || (DRAINED == phase && tear_asked);
 }
 
-static double steady_ms(void)
-{
-    struct timespec ts;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (double)ts.tv_sec * 1e3 + (double)ts.tv_nsec / 1e6;
-}
-
 /* In the place of the parked thread, for a while or until nothing is left to do. */
 static void work(void)
 {
-    const double until = steady_ms() + BURST_MS;
+    const double until = crcp_lpm_now_ms() + BURST_MS;
 
     do {
         (void)progress(); /* the engine would call it seldom */
         opal_progress();
-    } while (work_to_do() && until > steady_ms());
+    } while (work_to_do() && until > crcp_lpm_now_ms());
 }
 
 static int channels_drive(void)
