@@ -188,7 +188,6 @@ static void end_hold(void)
         return;
     }
     tear_asked = false;
-    crcp_lpm_ob1_mend();
     crcp_lpm_link_settle(move);
     phase = FLUSHING;
     flush();
@@ -243,7 +242,7 @@ static void do_relocate(const json_t *command)
     phase = ARRIVED;
 }
 
-/* A peer has taken in where the mover is; the channels of btl/vader open together ("all"), see crcp_lpm_peers.c. */
+/* A peer has taken in where the mover is; the channels of btl/vader open together ("near"). */
 static void do_open(const json_t *command)
 {
     opal_process_name_t peer;
