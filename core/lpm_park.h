@@ -1,14 +1,16 @@
 /*
- * Parking: stopping the MPI thread outside of MPI, wherever it is, so that another thread may work in its place.
+ * Parking: stopping the threads that may call MPI outside of it, wherever they are, so that another thread may work in
+ * their place.
  *
- * A signal interrupts the thread. Its handler walks over the stack; if there is nothing on it that the other thread
+ * A signal interrupts a thread. Its handler walks over the stack; if there is nothing on it that the other thread
  * could get into trouble with (MPI, the dynamic linker, the allocator, most of the C library), the thread waits inside
  * the handler until it is released. The application notices nothing but the time: see lpm_park_call.h for system calls
  * that it may have been in.
  *
- * While the thread is parked the other one may do what the application could not be doing just then: call into MPI as
- * if it were the MPI thread, allocate memory, use stdio. This holds only if no third thread calls MPI, so at most with
- * MPI_THREAD_FUNNELED. Other threads of the application run on.
+ * While it is parked the other one may do what the application could not be doing just then: call into MPI as if it
+ * were the MPI thread, allocate memory, use stdio. This holds only if no third thread calls MPI. Up to
+ * MPI_THREAD_FUNNELED it is enough to park the thread that has initialised MPI, the others run on; with
+ * MPI_THREAD_SERIALIZED all threads of the application have to stand still.
  *
  * Frames of the C library are allowed by a list of functions: those that only compute, wait or make a system call.
  * Frames of the program and of any library that is not forbidden are allowed; their own locks may be held.
@@ -27,7 +29,7 @@
 #define LPM_PARK_H
 
 typedef enum {
-    LPM_PARK_PARKED,    /* the thread stands still until lpm_park_release() */
+    LPM_PARK_PARKED,    /* the thread stands still until lpm_park_release(), or all do */
     LPM_PARK_BUSY,      /* it is where it must not be stopped: try again in a moment */
     LPM_PARK_UNSAFE,    /* its stack cannot be understood: code without unwind information, another stack. It may help
                            to try again: assembly kernels are left now and then */
@@ -59,12 +61,19 @@ int lpm_park_init(const char *const *forbidden, const char **why);
  */
 lpm_park_result_t lpm_park_try(int timeout_ms, const char **why);
 
-/** Let the parked thread go on. From the thread that parked it. Does nothing when it is not parked. */
+/**
+ * Try once to park all threads of the process, but the calling one and those whose first function lies in a forbidden
+ * object, which are not the application's. Otherwise like lpm_park_try(); its result is that of the first thread that
+ * cannot be parked, and then none is.
+ */
+lpm_park_result_t lpm_park_try_all(int timeout_ms, const char **why);
+
+/** Let all that are parked go on. From the thread that parked them. */
 void lpm_park_release(void);
 
 /**
- * Give the signal back, however many are still under way. From the thread that may be parked, or another while it is
- * not parked; no try may be under way or come afterwards.
+ * Give the signal back, however many are still under way. From a thread that may be parked, or another while none is
+ * parked; no try may be under way or come afterwards.
  */
 void lpm_park_fini(void);
 

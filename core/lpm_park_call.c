@@ -3,7 +3,7 @@
  *
  * Mostly the call is just made again: the context is set back to before the instruction. When another time limit has
  * to be passed than the caller did, the call is made by a few instructions of ours, which put the caller's registers
- * back afterwards: the caller's code may count on them. They live in a slot in static memory, since below the stack
+ * back afterwards: the caller's code may count on them. They live in a slot outside of the stack, since below the stack
  * pointer there may be a red zone and the frame of the very signal. The thread that is interrupted again in there is
  * known to be in the same call by that.
  *
@@ -36,9 +36,6 @@
 
 /* Longer periods, 30 years, are as good as none; sums with them do not overflow. */
 #define LONG_S INT64_C(1000000000)
-
-/* A handler of the application can interrupt such a call and make another one, and so on. */
-#define SLOTS 8
 
 typedef enum {
     BY_KERNEL, /* with SA_RESTART the kernel makes it again, and a signal without it ends it */
@@ -105,21 +102,11 @@ static const struct lpm_call_row *find_row(long number)
 
 /* ---- the instructions that make a call again ---- */
 
-/* The layout is known to the assembly. */
-typedef struct lpm_call_slot {
-    uint64_t rip, rbx, rdi, rdx, r10; /* the caller's */
-    uint64_t busy;
-    uint64_t rsp; /* tells whether a busy slot is still in use: a handler of the application may have jumped out */
-    const struct lpm_call_row *row;
-    int64_t deadline;
-    struct timespec period;
-} slot_t;
+typedef lpm_call_slot_t slot_t;
 
 _Static_assert(0 == offsetof(slot_t, rip) && 8 == offsetof(slot_t, rbx) && 16 == offsetof(slot_t, rdi) &&
                    24 == offsetof(slot_t, rdx) && 32 == offsetof(slot_t, r10) && 40 == offsetof(slot_t, busy),
                "the assembly counts on this layout");
-
-static slot_t slots[SLOTS];
 
 void lpm_park_call_again(void) __attribute__((visibility("hidden")));
 void lpm_park_call_done(void) __attribute__((visibility("hidden")));
@@ -169,9 +156,9 @@ bool lpm_call_is_ours(uintptr_t pc)
     return (uintptr_t)lpm_park_call_again <= pc && pc < (uintptr_t)lpm_park_call_after;
 }
 
-lpm_range_t lpm_call_memory(void)
+lpm_range_t lpm_call_memory(const lpm_call_slots_t *slots)
 {
-    return (lpm_range_t){.low = (uintptr_t)slots, .high = (uintptr_t)(slots + SLOTS)};
+    return (lpm_range_t){.low = (uintptr_t)slots, .high = (uintptr_t)(slots + 1)};
 }
 
 static bool is_in(const lpm_range_t *range, uint64_t address)
@@ -180,10 +167,10 @@ static bool is_in(const lpm_range_t *range, uint64_t address)
 }
 
 /* A slot is free again, too, when its caller's frame is gone from the stack: it had been left by longjmp(). */
-static slot_t *take_slot(const lpm_range_t *stack, uint64_t rsp)
+static slot_t *take_slot(lpm_call_slots_t *slots, const lpm_range_t *stack, uint64_t rsp)
 {
-    for (int i = 0; i < SLOTS; ++i) {
-        slot_t *slot = &slots[i];
+    for (int i = 0; i < LPM_CALL_SLOTS; ++i) {
+        slot_t *slot = &slots->slot[i];
 
         if (0 == slot->busy || (is_in(stack, rsp) && is_in(stack, slot->rsp) && slot->rsp <= rsp)) {
             slot->busy = 1;
@@ -398,9 +385,9 @@ static void go_on_ours(const lpm_call_t *call, slot_t *slot, greg_t *reg)
     reg[REG_RIP] = (greg_t)lpm_park_call_again;
 }
 
-static void go_ours(const lpm_call_t *call, greg_t *reg, const lpm_range_t *stack)
+static void go_ours(const lpm_call_t *call, greg_t *reg, lpm_call_slots_t *slots, const lpm_range_t *stack)
 {
-    slot_t *slot = take_slot(stack, (uint64_t)reg[REG_RSP]);
+    slot_t *slot = take_slot(slots, stack, (uint64_t)reg[REG_RSP]);
 
     if (NULL == slot) {
         go_back(call, reg);
@@ -432,7 +419,8 @@ static void count_time_parked(const lpm_call_t *call, const greg_t *reg, const l
     *left = (struct timespec){.tv_sec = ns / NS_PER_S, .tv_nsec = ns % NS_PER_S};
 }
 
-void lpm_call_end(lpm_call_t *call, ucontext_t *context, const lpm_range_t *stack, int own_signal)
+void lpm_call_end(lpm_call_t *call, ucontext_t *context, lpm_call_slots_t *slots, const lpm_range_t *stack,
+                  int own_signal)
 {
     greg_t *reg = context->uc_mcontext.gregs;
 
@@ -452,7 +440,7 @@ void lpm_call_end(lpm_call_t *call, ucontext_t *context, const lpm_range_t *stac
     } else if (!call->failed) {
         return;
     } else if (0 != call->deadline) {
-        go_ours(call, reg, stack);
+        go_ours(call, reg, slots, stack);
     } else {
         if (LEFT == call->row->kind) {
             count_time_parked(call, reg, stack);

@@ -34,6 +34,7 @@
 #ifdef LPM_PARK_SUPPORTED
 
 #include <sys/types.h>
+#include <time.h>
 
 /* Where a thread sleeps, as /proc tells. */
 typedef struct {
@@ -42,12 +43,30 @@ typedef struct {
     uint64_t argument[6], sp, pc;
 } lpm_call_seen_t;
 
+/* A handler of the application can interrupt such a call and make another one, and so on. */
+#define LPM_CALL_SLOTS 8
+
+/* A call that is made again with another limit. The layout is known to the assembly. */
+typedef struct {
+    uint64_t rip, rbx, rdi, rdx, r10; /* the caller's */
+    uint64_t busy;
+    uint64_t rsp; /* tells whether a busy slot is still in use: a handler of the application may have jumped out */
+    const struct lpm_call_row *row;
+    int64_t deadline;
+    struct timespec period;
+} lpm_call_slot_t;
+
+/* Those of one thread. They start as zeros, and stay where they are for as long as the thread lives. */
+typedef struct {
+    lpm_call_slot_t slot[LPM_CALL_SLOTS];
+} lpm_call_slots_t;
+
 /* A call that has been interrupted, between the two ends of a handler. */
 typedef struct {
     bool failed;                    /* with EINTR */
     bool restarted;                 /* the kernel is going to make it again by itself */
     const struct lpm_call_row *row; /* what is known about such calls, or NULL */
-    struct lpm_call_slot *slot;     /* it had been interrupted before, and has this */
+    lpm_call_slot_t *slot;          /* it had been interrupted before, and has this */
     int64_t entered, deadline;      /* ns of CLOCK_MONOTONIC; deadline 0: no period */
 } lpm_call_t;
 
@@ -70,16 +89,18 @@ bool lpm_call_may_be_interrupted(const lpm_call_seen_t *seen);
 /**
  * First thing in the handler: find out which call was interrupted.
  * @param seen  what was seen shortly before the signal was sent, or NULL.
- * Async-signal-safe, as is lpm_call_end(). One thread at a time.
+ * Async-signal-safe, as is lpm_call_end().
  */
 void lpm_call_begin(lpm_call_t *call, const ucontext_t *context, const lpm_call_seen_t *seen);
 
 /**
  * Last thing in the handler: change the context so that the call goes on.
+ * @param slots       the thread's.
  * @param stack       the thread's stack, not one for signals.
  * @param own_signal  the number of our signal, which is not one of the application.
  */
-void lpm_call_end(lpm_call_t *call, ucontext_t *context, const lpm_range_t *stack, int own_signal);
+void lpm_call_end(lpm_call_t *call, ucontext_t *context, lpm_call_slots_t *slots, const lpm_range_t *stack,
+                  int own_signal);
 
 /** Is the thread inside a wait for a futex as the C library's semaphores, conditions and joins do it? */
 bool lpm_call_waits_for_futex(const ucontext_t *context);
@@ -88,7 +109,7 @@ bool lpm_call_waits_for_futex(const ucontext_t *context);
 bool lpm_call_is_ours(uintptr_t pc);
 
 /** What the unwinder has to read for frames of that code. */
-lpm_range_t lpm_call_memory(void);
+lpm_range_t lpm_call_memory(const lpm_call_slots_t *slots);
 
 #endif
 #endif /* LPM_PARK_CALL_H */

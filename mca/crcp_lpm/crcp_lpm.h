@@ -22,7 +22,6 @@
 typedef struct {
     ompi_crcp_base_component_t super;
     const lpm_channel_ops_t *channels;
-    unsigned own_threads; /* of this process that are not the application's, but for the agent; set by hook/lpm */
 } mca_crcp_lpm_component_t;
 
 OMPI_MODULE_DECLSPEC extern mca_crcp_lpm_component_t mca_crcp_lpm_component;

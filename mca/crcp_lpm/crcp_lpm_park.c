@@ -1,5 +1,5 @@
 /*
- * The MPI thread, stopped outside MPI, so that the agent may work in its place.
+ * The MPI thread, or all that may be it, stopped outside MPI, so that the agent may work in its place.
  *
  * Copyright (c) 2026 The LPM authors
  * SPDX-License-Identifier: BSD-3-Clause
@@ -7,14 +7,14 @@
 #include "crcp_lpm.h"
 
 #include "lpm_park.h"
-#include "lpm_threads.h"
 
 #include "ompi/mca/crcp/base/base.h"
 #include "ompi/runtime/mpiruntime.h"
 #include "opal/util/output.h"
 
-/* A thread that does not get the CPU within this time is tried again later. */
-#define TRY_MS 20
+/* A thread that does not get the CPU within this time is tried again later. Several share what CPUs there are. */
+#define TRY_MS     20
+#define TRY_ALL_MS 100
 
 static bool possible;
 
@@ -37,16 +37,7 @@ void crcp_lpm_park_fini(void)
     }
 }
 
-/*
- * With MPI_THREAD_SERIALIZED any thread of the application may enter MPI. If the parked one is its only one, none does,
- * and none can be made meanwhile.
- */
-static bool is_alone(void)
-{
-    return MPI_THREAD_SERIALIZED > ompi_mpi_thread_provided ||
-           mca_crcp_lpm_component.own_threads + 2 == lpm_threads(); /* and the agent, and the parked one */
-}
-
+/* With MPI_THREAD_SERIALIZED any thread of the application may enter MPI. */
 bool crcp_lpm_park(void)
 {
     const char *why = NULL;
@@ -55,13 +46,10 @@ bool crcp_lpm_park(void)
     if (!possible) {
         return false;
     }
-    result = lpm_park_try(TRY_MS, &why);
+    result = (MPI_THREAD_SERIALIZED > ompi_mpi_thread_provided) ? lpm_park_try(TRY_MS, &why)
+                                                                : lpm_park_try_all(TRY_ALL_MS, &why);
     if (LPM_PARK_PARKED != result) {
         opal_output_verbose(20, ompi_crcp_base_framework.framework_output, "crcp/lpm: not parked: %s", why);
-    }
-    if (LPM_PARK_PARKED == result && !is_alone()) {
-        lpm_park_release();
-        return false;
     }
     return LPM_PARK_PARKED == result;
 }

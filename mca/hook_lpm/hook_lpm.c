@@ -8,7 +8,6 @@
 
 #include "lpm_config.h"
 #include "lpm_selected.h"
-#include "lpm_threads.h"
 
 #include "../crcp_lpm/crcp_lpm.h"
 #include "../snapc_lpm/snapc_lpm.h"
@@ -29,7 +28,6 @@ static void hook_lpm_init_bottom(int argc, char **argv, int requested, int *prov
 static void hook_lpm_finalize_top(void);
 
 static bool frameworks_open = false;
-static unsigned threads_before; /* those of the application, when MPI_Init begins */
 
 OMPI_MODULE_DECLSPEC extern ompi_hook_base_component_t mca_hook_lpm_component;
 
@@ -50,7 +48,6 @@ ompi_hook_base_component_t mca_hook_lpm_component = {
 
 static int hook_lpm_open(void)
 {
-    threads_before = lpm_threads();
     return lpm_selected() ? OMPI_SUCCESS : OMPI_ERR_NOT_AVAILABLE;
 }
 
@@ -101,7 +98,6 @@ static void hook_lpm_init_bottom(int argc, char **argv, int requested, int *prov
         close_frameworks();
         return;
     }
-    crcp->own_threads = lpm_threads() - threads_before; /* Open MPI's and libpmix's */
     (void)snapc->app_start(crcp->channels);
 }
 

@@ -9,17 +9,19 @@
  */
 #include <getopt.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <time.h>
 
 #include "common.h"
 
-#define RANKS_MAX 64
+#define RANKS_MAX   64
+#define THREADS_MAX 16
 
 struct options {
     const char *brake, *mode;
     bool computes[RANKS_MAX];
-    int thread;
+    int thread, threads;
 };
 
 static const size_t sizes[] = {0, 1, 100, 4000, 5000, 40000, 70000, 200000, 1000000, 3000000};
@@ -48,7 +50,7 @@ static uint64_t state_after(uint64_t n)
 
 static void spin(void)
 {
-    static uint64_t steps, state;
+    static _Thread_local uint64_t steps, state;
 
     for (int i = 0; i < PER_SPIN; i++) {
         state = state * FACTOR + ADDEND;
@@ -128,7 +130,7 @@ static void allocate(void)
     }
 }
 
-static void compute(const struct options *o, int rank)
+static void (*piece_of(const struct options *o))(void)
 {
     void (*piece)(void) = spin;
 
@@ -141,10 +143,35 @@ static void compute(const struct options *o, int rank)
     } else if (0 == strcmp(o->mode, "deaf")) {
         piece = spin_deaf;
     }
-    printf("computing: rank %d computes\n", rank);
-    fflush(stdout);
+    return piece;
+}
+
+static void *compute_on(void *arg)
+{
+    const struct options *o = arg;
+    void (*piece)(void) = piece_of(o);
+
     while (test_exists(o->brake)) {
         piece();
+    }
+    return NULL;
+}
+
+/* Any of these threads may call MPI, if only one does so at a time; just now none does. */
+static void compute(struct options *o, int rank)
+{
+    pthread_t others[THREADS_MAX];
+
+    for (int i = 0; i < o->threads; i++) {
+        if (0 != pthread_create(&others[i], NULL, compute_on, o)) {
+            test_defect("no thread");
+        }
+    }
+    printf("computing: rank %d computes\n", rank);
+    fflush(stdout);
+    (void)compute_on(o);
+    for (int i = 0; i < o->threads; i++) {
+        pthread_join(others[i], NULL);
     }
     printf("computing: rank %d is back\n", rank);
     fflush(stdout);
@@ -240,11 +267,10 @@ static int thread_level(const char *name)
 
 static struct options read_options(int argc, char **argv)
 {
-    static const struct option known[] = {{"compute", required_argument, NULL, 'c'},
-                                          {"mode", required_argument, NULL, 'm'},
-                                          {"thread", required_argument, NULL, 't'},
-                                          {"brake", required_argument, NULL, 'b'},
-                                          {NULL, 0, NULL, 0}};
+    static const struct option known[] = {
+        {"compute", required_argument, NULL, 'c'}, {"mode", required_argument, NULL, 'm'},
+        {"thread", required_argument, NULL, 't'},  {"threads", required_argument, NULL, 'n'},
+        {"brake", required_argument, NULL, 'b'},   {NULL, 0, NULL, 0}};
     struct options o = {.mode = "spin", .thread = MPI_THREAD_SINGLE};
     int c;
 
@@ -253,10 +279,11 @@ static struct options read_options(int argc, char **argv)
         case 'c': read_list(&o, optarg); break;
         case 'm': o.mode = optarg; break;
         case 't': o.thread = thread_level(optarg); break;
+        case 'n': o.threads = test_number("threads", optarg, 0, THREADS_MAX); break;
         case 'b': o.brake = optarg; break;
         default:
             fprintf(stderr, "usage: computing --compute RANK,... --brake FILE [--mode spin|sleep|poll|malloc|deaf] "
-                            "[--thread single|funneled|serialized]\n");
+                            "[--thread single|funneled|serialized] [--threads N]\n");
             exit(TEST_USAGE);
         }
     }
