@@ -10,6 +10,7 @@
 #include "ompi_config.h"
 
 #include <jansson.h>
+#include <stdatomic.h>
 
 #include "lpm_channels.h"
 
@@ -51,6 +52,27 @@ static inline bool crcp_lpm_same_name(const opal_process_name_t *a, const opal_p
  * parked outside MPI; so does all that follows. ---- */
 
 extern const lpm_channel_ops_t crcp_lpm_channel_ops;
+
+/**
+ * Before a call of libpmix that waits for other processes: a call in which the mover takes part begins only when the
+ * move is over. While one is under way the mover is not ready, and a hold is refused.
+ */
+void crcp_lpm_attend_begin(void);
+
+/** Carry out commands until @p done, which crcp_lpm_attend_wake() sets, on any thread. */
+void crcp_lpm_attend(const atomic_bool *done);
+void crcp_lpm_attend_wake(atomic_bool *done);
+
+/** The call is over. */
+void crcp_lpm_attend_end(void);
+
+/* ---- crcp_lpm_calls.c: calls that wait inside libpmix ---- */
+
+void crcp_lpm_calls_init(void);
+void crcp_lpm_calls_fini(void);
+
+/** Is there a call under way in which @p name takes part? */
+bool crcp_lpm_calls_involve(const opal_process_name_t *name);
 
 /* ---- crcp_lpm_link.c: the channels of one move, and the marks that say they are empty ---- */
 

@@ -37,6 +37,10 @@
 /* How long a thread that computes is stopped at a time while channels get empty, and how long it then runs on. */
 #define BURST_MS 2
 #define PAUSE_MS 1
+/* How long the mover's part in a call of libpmix may take before the move is refused. */
+#define CALL_MS 5000
+/* Between two looks of a thread that waits for such a call and has nothing to do. */
+#define ATTEND_MS 10
 /* A thread that cannot be parked is tried again so soon, later more seldom. */
 #define PARK_AGAIN_MS     1
 #define PARK_AGAIN_MAX_MS 20
@@ -66,6 +70,8 @@ static int64_t move;
 static opal_process_name_t mover;
 static struct timespec held_since;
 static const char *unmovable_why;
+static json_t *put_off; /* the order to prepare, until a call of libpmix is over */
+static double put_off_since;
 
 static int progress(void);
 
@@ -115,6 +121,10 @@ static int read_mover(const json_t *command)
     return OMPI_SUCCESS;
 }
 
+static const char in_a_call[] = "the mover takes part in a call that waits for other processes (MPI_Comm_accept, "
+                                "MPI_Comm_connect, MPI_Comm_spawn, MPI_Comm_disconnect or the like)";
+static const char try_later[] = "move it when the call is over";
+
 static void do_prepare(const json_t *command)
 {
     const json_t *ifaces = json_object_get(command, "ifaces");
@@ -122,6 +132,12 @@ static void do_prepare(const json_t *command)
     char *why = NULL, *card;
 
     if (OMPI_SUCCESS != read_mover(command)) {
+        return;
+    }
+    if (crcp_lpm_calls_involve(&mover)) {
+        json_decref(put_off);
+        put_off = json_incref((json_t *)command);
+        put_off_since = crcp_lpm_now_ms();
         return;
     }
     if (is_mover && NULL != ifaces && OMPI_SUCCESS != crcp_lpm_tcp_plan(ifaces, &why)) {
@@ -143,6 +159,11 @@ static void do_prepare(const json_t *command)
 static void do_hold(const json_t *command)
 {
     if (IDLE != phase || OMPI_SUCCESS != read_mover(command)) {
+        return;
+    }
+    if (crcp_lpm_calls_involve(&mover)) { /* it has begun since the rank was ready */
+        answer(json_pack("{s:s,s:b,s:s,s:s}", "event", "refused", "again", true, "message", in_a_call, "remedy",
+                         try_later));
         return;
     }
     (void)clock_gettime(CLOCK_REALTIME, &held_since);
@@ -184,11 +205,11 @@ static void flush(void)
 /* The channels can be used again, here. */
 static void end_hold(void)
 {
+    crcp_lpm_link_settle(move); /* a rank that has refused the hold may have got marks as well */
     if (IDLE == phase) {
         return;
     }
     tear_asked = false;
-    crcp_lpm_link_settle(move);
     phase = FLUSHING;
     flush();
 }
@@ -312,6 +333,16 @@ static bool kicking(void)
     return rewired;
 }
 
+/* The call may have no end: a server waits for clients. */
+static void look_at_put_off(void)
+{
+    if (NULL != put_off && CALL_MS < crcp_lpm_now_ms() - put_off_since) {
+        json_decref(put_off);
+        put_off = NULL;
+        answer_refusal(in_a_call, try_later);
+    }
+}
+
 static json_t *next_command(bool wait)
 {
     json_t *command = NULL;
@@ -404,6 +435,70 @@ static int progress(void)
     return 0;
 }
 
+/* ---- a thread that waits inside libpmix ---- */
+
+/* Called with the lock. */
+static void attend_once(void)
+{
+    struct timespec limit;
+
+    if (0 == json_array_size(queue) && IDLE == phase) {
+        if (!registered && NULL == put_off) {
+            pthread_cond_wait(&arrived, &lock);
+            return;
+        }
+        (void)clock_gettime(CLOCK_REALTIME, &limit);
+        limit.tv_nsec += ATTEND_MS * 1000000;
+        limit.tv_sec += limit.tv_nsec / 1000000000;
+        limit.tv_nsec %= 1000000000;
+        (void)pthread_cond_timedwait(&arrived, &lock, &limit);
+    }
+    pthread_mutex_unlock(&lock);
+    opal_progress();
+    look_at_put_off();
+    pthread_mutex_lock(&lock);
+}
+
+void crcp_lpm_attend(const atomic_bool *done)
+{
+    pthread_mutex_lock(&lock);
+    while (!atomic_load(done)) {
+        attend_once();
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+void crcp_lpm_attend_wake(atomic_bool *done)
+{
+    pthread_mutex_lock(&lock);
+    atomic_store(done, true);
+    pthread_cond_broadcast(&arrived);
+    pthread_mutex_unlock(&lock);
+}
+
+void crcp_lpm_attend_begin(void)
+{
+    pthread_mutex_lock(&lock);
+    while (IDLE != phase && crcp_lpm_calls_involve(&mover)) {
+        attend_once();
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+void crcp_lpm_attend_end(void)
+{
+    pthread_mutex_lock(&lock);
+    if (NULL != put_off) {
+        json_array_insert_new(queue, 0, put_off);
+        put_off = NULL;
+        if (!registered) {
+            registered = true;
+            (void)opal_progress_register_lp(progress);
+        }
+    }
+    pthread_mutex_unlock(&lock);
+}
+
 /* ---- the agent thread ---- */
 
 static void init_once(void)
@@ -422,6 +517,7 @@ static void init_once(void)
         return;
     }
     crcp_lpm_windows_init();
+    crcp_lpm_calls_init();
     crcp_lpm_park_init();
 }
 
@@ -520,12 +616,14 @@ static void channels_stop(void)
     }
     pthread_mutex_unlock(&lock);
     if (NULL == unmovable_why) {
+        crcp_lpm_calls_fini();
         crcp_lpm_modex_finalize();
         crcp_lpm_windows_fini();
         crcp_lpm_park_fini();
     }
+    json_decref(put_off);
     json_decref(queue);
-    queue = NULL;
+    put_off = queue = NULL;
 }
 
 const lpm_channel_ops_t crcp_lpm_channel_ops = {

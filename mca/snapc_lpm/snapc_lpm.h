@@ -91,8 +91,11 @@ int snapc_lpm_global_init(void);
 void snapc_lpm_global_finalize(void);
 void snapc_lpm_global_receive(orte_vpid_t sender, json_t *message);
 
-/** A request of a tool. The answers go to @p tool until it closes; snapc_lpm_global_forget() tells that it did. */
-void snapc_lpm_global_migrate(lpm_conn_t *tool, const json_t *request);
+/**
+ * A request of a tool. The answers go to @p tool until it closes; snapc_lpm_global_forget() tells that it did.
+ * @param tries  how often it has been tried before.
+ */
+void snapc_lpm_global_migrate(lpm_conn_t *tool, json_t *request, unsigned tries);
 void snapc_lpm_global_forget(lpm_conn_t *tool);
 json_t *snapc_lpm_global_list(void);
 

@@ -60,7 +60,7 @@ static void request(lpm_conn_t *conn, json_t *message, void *arg)
         (void)lpm_conn_send(conn, lpm_msg_error("bad-request", "PLAN", "this is not protocol version 1 of LPM",
                                                 "use the ompi-migrate of the same LPM as the job"));
     } else if (NULL != op && 0 == strcmp("migrate", op)) {
-        snapc_lpm_global_migrate(conn, message);
+        snapc_lpm_global_migrate(conn, message, 0);
     } else if (NULL != op && 0 == strcmp("list", op)) {
         (void)lpm_conn_send(conn, snapc_lpm_global_list());
     } else {

@@ -118,6 +118,9 @@ static void from_rank(json_t *message)
     }
     if (0 == strcmp("refused", event) || 0 == strcmp("failed", event)) {
         snprintf(line, sizeof(line), "rank %s: %s", ORTE_VPID_PRINT(name.vpid), NULL == text ? event : text);
+        if (LPM_STATE_QUIESCE == snapc_lpm_move.state) {
+            snapc_lpm_move.again = lpm_msg_true(inner, "again");
+        }
         snapc_lpm_move_fail(line, lpm_msg_str(inner, "remedy"));
         return;
     }
@@ -208,7 +211,7 @@ void snapc_lpm_global_receive(orte_vpid_t sender, json_t *message)
 
 /* ---- requests ---- */
 
-void snapc_lpm_global_migrate(lpm_conn_t *tool, const json_t *request)
+void snapc_lpm_global_migrate(lpm_conn_t *tool, json_t *request, unsigned tries)
 {
     snapc_lpm_plan_t plan;
     json_t *refusal;
@@ -228,6 +231,8 @@ void snapc_lpm_global_migrate(lpm_conn_t *tool, const json_t *request)
         return;
     }
     snapc_lpm_move.tool = tool;
+    snapc_lpm_move.request = json_incref(request);
+    snapc_lpm_move.tries = tries;
     snapc_lpm_move.id = ++last_id;
     snapc_lpm_move.name = plan.name;
     snapc_lpm_move.source = plan.source;

@@ -19,6 +19,9 @@
 #include "orte/mca/snapc/base/base.h"
 #include "orte/util/name_fns.h"
 
+/* A request whose move comes upon calls such as MPI_Comm_connect. */
+#define TRIES_MAX 20
+
 snapc_lpm_move_t snapc_lpm_move;
 
 static opal_event_t *limit_timer;
@@ -177,6 +180,7 @@ void snapc_lpm_move_leave_later(const orte_process_name_t *name)
 static void clear(void)
 {
     opal_event_evtimer_del(limit_timer);
+    json_decref(snapc_lpm_move.request);
     json_decref(snapc_lpm_move.process);
     json_decref(snapc_lpm_move.source_ifaces);
     json_decref(snapc_lpm_move.target_ifaces);
@@ -187,6 +191,23 @@ static void clear(void)
     let_all_leave();
 }
 
+/* @return whether the tool's request is tried once more */
+static bool try_again(void)
+{
+    lpm_conn_t *tool = snapc_lpm_move.tool;
+    const unsigned tries = snapc_lpm_move.tries + 1;
+    json_t *request;
+
+    if (NULL == snapc_lpm_move.failure || !snapc_lpm_move.again || NULL == tool || TRIES_MAX <= tries) {
+        return false;
+    }
+    request = json_incref(snapc_lpm_move.request);
+    clear();
+    snapc_lpm_global_migrate(tool, request, tries);
+    json_decref(request);
+    return true;
+}
+
 void snapc_lpm_move_finish(void)
 {
     if (snapc_lpm_move.done.source_open) {
@@ -194,6 +215,9 @@ void snapc_lpm_move_finish(void)
     }
     if (snapc_lpm_move.done.target_open) {
         (void)snapc_lpm_rml_send(snapc_lpm_move.target, json_pack("{s:s}", "op", "target_reset"));
+    }
+    if (try_again()) {
+        return;
     }
     if (NULL != snapc_lpm_move.failure) {
         snapc_lpm_move_tell(json_incref(snapc_lpm_move.failure));

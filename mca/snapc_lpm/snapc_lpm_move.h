@@ -21,6 +21,9 @@ typedef struct {
     lpm_state_t state;
     int64_t id;
     lpm_conn_t *tool; /* NULL: it has gone, the move goes on */
+    json_t *request;  /* of the tool */
+    unsigned tries;   /* of it before this one */
+    bool again;       /* it has failed because of something that is soon over */
     orte_process_name_t name;
     orte_vpid_t source, target;
     json_t *process, *source_ifaces, *target_ifaces;

@@ -271,6 +271,26 @@ move() {
     say "rank $1 is on $2"
 }
 
+# other_node RANK: the node behind the one where ompi-migrate says that the rank is; RANK may be JOB.RANK.
+other_node() {
+    local i node
+    migrate --list "$JOB_PID"
+    node=$(sed -n "s/^rank $1 on \([^:]*\):.*/\1/p" "$WORK/migrate.out")
+    for i in "${!NODES[@]}"; do
+        [[ ${NODES[i]} != "$node" ]] || printf '%s\n' "${NODES[(i + 1) % ${#NODES[@]}]}"
+    done
+}
+
+# move_on RANK: to its other_node.
+move_on() {
+    local node
+    node=$(other_node "$1")
+    [[ -n $node ]] || fail "ompi-migrate does not know where rank $1 is: $(<"$WORK/migrate.out")"
+    migrate --verbose --timeout 90 --ranks "$1" --onto "$node" "$JOB_PID"
+    [[ $MIGRATE_CODE == 0 ]] || fail "the move of rank $1 to $node ended with $MIGRATE_CODE: $(<"$WORK/migrate.err")"
+    say "rank $1 is on $node"
+}
+
 # expect_refused EXIT CODE REGEX ARGUMENT...: the request is refused with this exit code, a message that matches and a
 # remedy; with --json the same as one error event with this code (CODE may be a regex).
 expect_refused() {
@@ -370,7 +390,7 @@ jacobi_end() {
 stop_leftovers() {
     # shellcheck disable=SC2016
     on "$1" bash -c 'for name; do pkill -KILL -x "$name"; done; :' \
-        stop mpirun orted jacobi allpairs computing late onesided spawn storm view criu lpm-helper \
+        stop mpirun orted jacobi allpairs computing late onesided ports spawn storm view criu lpm-helper \
         </dev/null >>"$WORK/leftovers.log" 2>&1 || say "could not clean up on $1"
 }
 
