@@ -7,10 +7,12 @@
  * neighbours is made out larger than it is, before btl/vader looks: places 0 to n-1 are taken as in a stock run, place
  * n + r is for rank r of the job once it has moved. A place costs 352 bytes that nobody touches before.
  *
+ * It is also the time to learn where ranks of other jobs have moved: allocator_lpm_moved.c.
+ *
  * Copyright (c) 2026 The LPM authors
  * SPDX-License-Identifier: BSD-3-Clause
  */
-#include "ompi_config.h"
+#include "allocator_lpm.h"
 
 #include "lpm_config.h"
 #include "lpm_places.h"
@@ -26,6 +28,7 @@ static int allocator_lpm_open(void)
     if (!lpm_selected() || !ORTE_PROC_IS_APP) {
         return OPAL_ERR_NOT_AVAILABLE;
     }
+    allocator_lpm_moved();
     if (0 <= opal_process_info.num_local_peers) { /* it does not count this rank itself */
         opal_process_info.num_local_peers = (int32_t)lpm_places(orte_process_info.num_procs) - 1;
     }

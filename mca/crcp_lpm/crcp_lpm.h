@@ -63,8 +63,12 @@ void crcp_lpm_attend_begin(void);
 void crcp_lpm_attend(const atomic_bool *done);
 void crcp_lpm_attend_wake(atomic_bool *done);
 
-/** The call is over. */
-void crcp_lpm_attend_end(void);
+/**
+ * The call is over, and a move that has waited for it goes on.
+ * @param spawned  it is to be asked for anew: the ranks of the new job do not take part in it, and mpirun refuses moves
+ *                 until they can.
+ */
+void crcp_lpm_attend_end(bool spawned);
 
 /* ---- crcp_lpm_calls.c: calls that wait inside libpmix ---- */
 

@@ -35,8 +35,8 @@ static opal_pmix_base_module_t stock;
 static bool wrapped;
 
 /* those of the call that is under way; of the thread that does the work */
-static const opal_list_t *partners;
-static bool under_way;
+static const opal_list_t *partners; /* a call that spawns has everybody as a partner */
+static bool under_way, spawns;
 
 /* ---- who takes part ---- */
 
@@ -58,7 +58,7 @@ static bool includes(const opal_list_t *names, const opal_process_name_t *name)
 
 bool crcp_lpm_calls_involve(const opal_process_name_t *name)
 {
-    return under_way && (crcp_lpm_same_name(&OPAL_PROC_MY_NAME, name) || includes(partners, name));
+    return under_way && (spawns || crcp_lpm_same_name(&OPAL_PROC_MY_NAME, name) || includes(partners, name));
 }
 
 /* ---- the thread of a call ---- */
@@ -101,7 +101,7 @@ static int carry_out(call_t *call, const opal_list_t *names)
     }
     under_way = false;
     partners = NULL;
-    crcp_lpm_attend_end();
+    crcp_lpm_attend_end(spawns);
     return call->result;
 }
 
@@ -166,8 +166,12 @@ static int attended_fence(opal_list_t *names, int collect)
 static int attended_spawn(opal_list_t *info, opal_list_t *apps, opal_jobid_t *job)
 {
     call_t call = {.make = make_spawn, .first = info, .second = apps, .job = job};
+    int rc;
 
-    return carry_out(&call, NULL);
+    spawns = true;
+    rc = carry_out(&call, NULL);
+    spawns = false;
+    return rc;
 }
 
 static int attended_publish(opal_list_t *info)

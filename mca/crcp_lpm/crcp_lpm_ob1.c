@@ -137,11 +137,11 @@ static int start_from_user_buffer(size_t count, ompi_request_t **requests)
     return start(count, requests);
 }
 
-static void mend(opal_list_t *list)
+void crcp_lpm_ob1_mend(void)
 {
     mca_pml_ob1_send_request_t *request;
 
-    OPAL_LIST_FOREACH(request, list, mca_pml_ob1_send_request_t) {
+    OPAL_LIST_FOREACH(request, &ob1->send_pending, mca_pml_ob1_send_request_t) {
         ompi_request_t *base = &request->req_send.req_base.req_ompi;
 
         if (MCA_PML_BASE_SEND_BUFFERED == request->req_send.req_send_mode && base->req_persistent &&
@@ -150,12 +150,6 @@ static void mend(opal_list_t *list)
             base->req_start = start_from_user_buffer;
         }
     }
-}
-
-void crcp_lpm_ob1_mend(void)
-{
-    mend(&spool);
-    mend(&ob1->send_pending);
 }
 
 /* ---- messages that came over a BTL which no longer leads to their sender ---- */
@@ -281,6 +275,7 @@ bool crcp_lpm_ob1_flush(const opal_process_name_t *peer, size_t most)
         opal_list_append(&ob1->send_pending, item);
         (void)enable_progress(1); /* ob1 counts them down when they are started */
     }
+    crcp_lpm_ob1_mend();
     crcp_lpm_ob1_kick();
     OBJ_CONSTRUCT(&left, opal_list_t);
     take_off(peer, &left);

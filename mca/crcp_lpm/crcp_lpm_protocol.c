@@ -95,6 +95,15 @@ static void answer_refusal(const char *message, const char *remedy)
     answer(json_pack("{s:s,s:s,s:s}", "event", "refused", "message", message, "remedy", remedy));
 }
 
+/* @param again  it is soon over: mpirun is to try the move once more */
+static void answer_call(bool again)
+{
+    answer(json_pack("{s:s,s:b,s:s,s:s}", "event", "refused", "again", again, "message",
+                     "the mover takes part in a call that waits for other processes (MPI_Comm_accept, "
+                     "MPI_Comm_connect, MPI_Comm_spawn, MPI_Comm_disconnect or the like)",
+                     "remedy", "move it when the call is over"));
+}
+
 /* The wall clock: begin and end of the mover's hold lie on two nodes. */
 static double ms_since(const struct timespec *start)
 {
@@ -120,10 +129,6 @@ static int read_mover(const json_t *command)
     is_mover = (OPAL_PROC_MY_NAME.jobid == mover.jobid && OPAL_PROC_MY_NAME.vpid == mover.vpid);
     return OMPI_SUCCESS;
 }
-
-static const char in_a_call[] = "the mover takes part in a call that waits for other processes (MPI_Comm_accept, "
-                                "MPI_Comm_connect, MPI_Comm_spawn, MPI_Comm_disconnect or the like)";
-static const char try_later[] = "move it when the call is over";
 
 static void do_prepare(const json_t *command)
 {
@@ -162,8 +167,7 @@ static void do_hold(const json_t *command)
         return;
     }
     if (crcp_lpm_calls_involve(&mover)) { /* it has begun since the rank was ready */
-        answer(json_pack("{s:s,s:b,s:s,s:s}", "event", "refused", "again", true, "message", in_a_call, "remedy",
-                         try_later));
+        answer_call(true);
         return;
     }
     (void)clock_gettime(CLOCK_REALTIME, &held_since);
@@ -191,7 +195,6 @@ static void flush(void)
     if (BACKLOG_MAX < crcp_lpm_link_backlog()) {
         return;
     }
-    crcp_lpm_ob1_mend();
     crcp_lpm_link_let_through(true);
     done = crcp_lpm_ob1_flush(&mover, FLUSH_AT_ONCE);
     crcp_lpm_link_let_through(false);
@@ -339,7 +342,7 @@ static void look_at_put_off(void)
     if (NULL != put_off && CALL_MS < crcp_lpm_now_ms() - put_off_since) {
         json_decref(put_off);
         put_off = NULL;
-        answer_refusal(in_a_call, try_later);
+        answer_call(false);
     }
 }
 
@@ -485,10 +488,14 @@ void crcp_lpm_attend_begin(void)
     pthread_mutex_unlock(&lock);
 }
 
-void crcp_lpm_attend_end(void)
+void crcp_lpm_attend_end(bool spawned)
 {
     pthread_mutex_lock(&lock);
-    if (NULL != put_off) {
+    if (NULL != put_off && spawned) {
+        json_decref(put_off);
+        put_off = NULL;
+        answer_call(true);
+    } else if (NULL != put_off) {
         json_array_insert_new(queue, 0, put_off);
         put_off = NULL;
         if (!registered) {

@@ -9,12 +9,16 @@
 #include <stdlib.h>
 
 #include "lpm_config.h"
+#include "lpm_moved.h"
 #include "lpm_selected.h"
+
+#include "../snapc_lpm/snapc_lpm.h"
 
 #include "opal/util/opal_environ.h"
 #include "opal/util/output.h"
 #include "orte/constants.h"
 #include "orte/mca/schizo/schizo.h"
+#include "orte/mca/snapc/base/base.h"
 #include "orte/runtime/orte_globals.h"
 #include "orte/types.h"
 #include "orte/util/proc_info.h"
@@ -62,6 +66,19 @@ static int schizo_lpm_query(mca_base_module_t **module, int *priority)
     return ORTE_SUCCESS;
 }
 
+/* Ranks of jobs that are spawned talk to others within MPI_Init. */
+static void tell_moved(char ***env)
+{
+    const mca_snapc_lpm_component_t *snapc =
+        mca_base_framework_is_open(&orte_snapc_base_framework) ? lpm_component_of(&orte_snapc_base_framework) : NULL;
+    char *text = (NULL == snapc) ? NULL : snapc->moved();
+
+    if (NULL != text) {
+        opal_setenv(LPM_MOVED_RANKS, text, true, env);
+        free(text);
+    }
+}
+
 /*
  * Runs in the daemon for each rank it is about to fork. What the user has chosen stays (false: no overwrite), also
  * where it makes the rank immovable: the rank's guard then says so.
@@ -80,6 +97,7 @@ static int schizo_lpm_setup_child(orte_job_t *jdata, orte_proc_t *child, orte_ap
     opal_setenv("OMPI_MCA_btl", "self,vader,tcp", false, env);
     /* windows over UCX have connections of their own; osc/rdma keeps pointers into btl/vader */
     opal_setenv("OMPI_MCA_osc", "^ucx,rdma", false, env);
+    tell_moved(env);
     if (NULL == orte_process_info.jobfam_session_dir) {
         return ORTE_SUCCESS;
     }

@@ -48,6 +48,8 @@ typedef struct {
      * way until it is over; @p progress drives MPI meanwhile. Ends the agent thread.
      */
     void (*app_stop)(void (*progress)(void));
+    /** Daemon: the value of LPM_MOVED_RANKS for ranks that are started now, to be freed; NULL: none has moved. */
+    char *(*moved)(void);
 } mca_snapc_lpm_component_t;
 
 ORTE_MODULE_DECLSPEC extern mca_snapc_lpm_component_t mca_snapc_lpm_component;
@@ -145,6 +147,7 @@ typedef struct {
 OBJ_CLASS_DECLARATION(snapc_lpm_agent_t);
 
 int snapc_lpm_local_init(void);
+char *snapc_lpm_local_moved(void);
 void snapc_lpm_local_finalize(void);
 void snapc_lpm_local_receive(orte_vpid_t sender, json_t *message);
 snapc_lpm_agent_t *snapc_lpm_local_agent(const orte_process_name_t *name);

@@ -45,6 +45,7 @@ mca_snapc_lpm_component_t mca_snapc_lpm_component = {
         },
     .app_start = snapc_lpm_app_start,
     .app_stop = snapc_lpm_app_stop,
+    .moved = snapc_lpm_local_moved,
 };
 
 static int register_limit(const lpm_state_info_t *state)

@@ -118,7 +118,7 @@ static void from_rank(json_t *message)
     }
     if (0 == strcmp("refused", event) || 0 == strcmp("failed", event)) {
         snprintf(line, sizeof(line), "rank %s: %s", ORTE_VPID_PRINT(name.vpid), NULL == text ? event : text);
-        if (LPM_STATE_QUIESCE == snapc_lpm_move.state) {
+        if (LPM_STATE_PREPARE == snapc_lpm_move.state || LPM_STATE_QUIESCE == snapc_lpm_move.state) {
             snapc_lpm_move.again = lpm_msg_true(inner, "again");
         }
         snapc_lpm_move_fail(line, lpm_msg_str(inner, "remedy"));

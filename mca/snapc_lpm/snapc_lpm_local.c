@@ -7,6 +7,7 @@
 #include "snapc_lpm.h"
 
 #include <event2/listener.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -39,6 +40,7 @@ OBJ_CLASS_INSTANCE(snapc_lpm_agent_t, opal_list_item_t, agent_construct, agent_d
 
 static opal_list_t agents;
 static struct evconnlistener *listener;
+static json_t *moved; /* JOB.RANK: what btl/tcp of a rank that has moved publishes now */
 
 /* ---- the table ---- */
 
@@ -220,6 +222,7 @@ int snapc_lpm_local_init(void)
     int fd;
 
     OBJ_CONSTRUCT(&agents, opal_list_t);
+    moved = json_object();
     if (NULL == orte_process_info.jobfam_session_dir ||
         0 > (fd = lpm_unix_listen(orte_process_info.jobfam_session_dir, SNAPC_LPM_AGENT_SOCKET))) {
         opal_output(0, "snapc/lpm on %s: no socket for the ranks in %s: %m", orte_process_info.nodename,
@@ -243,6 +246,8 @@ void snapc_lpm_local_finalize(void)
     evconnlistener_free(listener);
     listener = NULL;
     OPAL_LIST_DESTRUCT(&agents);
+    json_decref(moved);
+    moved = NULL;
     if (NULL != orte_process_info.jobfam_session_dir) {
         char *path = NULL;
 
@@ -274,14 +279,48 @@ static json_t *with_local_view(json_t *message)
     return copy;
 }
 
+/* For ranks that are started later. */
+static void remember_moved(const json_t *attach)
+{
+    orte_process_name_t name;
+    char key[48];
+
+    if (ORTE_SUCCESS == snapc_lpm_read_name(attach, &name) && NULL != lpm_msg_str(attach, "table")) {
+        snprintf(key, sizeof(key), "%u.%u", name.jobid, name.vpid);
+        json_object_set(moved, key, json_object_get(attach, "table"));
+    }
+}
+
+char *snapc_lpm_local_moved(void)
+{
+    const char *key;
+    json_t *table;
+    char *text = NULL, *longer;
+
+    json_object_foreach(moved, key, table)
+    {
+        if (0 > asprintf(&longer, "%s%s%s=%s", NULL == text ? "" : text, NULL == text ? "" : " ", key,
+                         json_string_value(table))) {
+            break; /* they learn it later, from their agents */
+        }
+        free(text);
+        text = longer;
+    }
+    return text;
+}
+
 /* {"op":"ranks","message":{…}[,"job":,"rank":][,"but":true]}: to all, to that one, or to all but that one. */
 static void relay(const json_t *command)
 {
     json_t *message = json_object_get(command, "message");
+    const char *op = lpm_msg_str(message, "op");
     bool but = lpm_msg_true(command, "but"), one;
     orte_process_name_t name = *ORTE_NAME_INVALID;
     snapc_lpm_agent_t *agent;
 
+    if (but && NULL != op && 0 == strcmp("attach", op)) {
+        remember_moved(message);
+    }
     one = (ORTE_SUCCESS == snapc_lpm_read_name(command, &name));
     OPAL_LIST_FOREACH(agent, &agents, snapc_lpm_agent_t) {
         bool same = agent->name.jobid == name.jobid && agent->name.vpid == name.vpid;

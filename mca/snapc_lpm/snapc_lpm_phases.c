@@ -240,12 +240,10 @@ static void tell_peers(const json_t *relocated)
     for (size_t i = 0; NULL != mover && i < snapc_lpm_ranks_count(); ++i) {
         snapc_lpm_move.near_waiting += is_near(snapc_lpm_ranks_at(i), mover) ? 1 : 0;
     }
-    if (1 == snapc_lpm_ranks_enlisted(snapc_lpm_move.id)) { /* nobody to wait for */
-        json_decref(attach);
-        snapc_lpm_move_ask_ranks(snapc_lpm_move_command("resume"), "resumed", true);
-        return;
-    }
     snapc_lpm_move_ask_ranks(attach, "attached", false);
+    if (1 == snapc_lpm_ranks_enlisted(snapc_lpm_move.id)) { /* nobody to wait for */
+        snapc_lpm_move_ask_ranks(snapc_lpm_move_command("resume"), "resumed", true);
+    }
 }
 
 /*
