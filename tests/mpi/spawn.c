@@ -10,6 +10,18 @@
 
 #define CHILDREN 2
 
+/* Before anybody spawns; the children find the gate open. */
+static void wait_at_gate(const char *gate)
+{
+    if (NULL != gate) {
+        printf("spawn: at the gate\n");
+        fflush(stdout);
+    }
+    while (test_exists(gate)) {
+        test_pace(5000);
+    }
+}
+
 /* The communicator of parents and children. */
 static MPI_Comm join(char **argv)
 {
@@ -48,19 +60,21 @@ static void exchange(MPI_Comm all, long round)
 
 int main(int argc, char **argv)
 {
-    static const struct option names[] = {{"brake", 1, NULL, 'b'}, {NULL, 0, NULL, 0}};
-    const char *brake = NULL;
+    static const struct option names[] = {{"brake", 1, NULL, 'b'}, {"gate", 1, NULL, 'g'}, {NULL, 0, NULL, 0}};
+    const char *brake = NULL, *gate = NULL;
     char head[64];
     MPI_Comm all;
     long round = 0;
     int c, go = 1, rank;
 
     test_mpi(MPI_Init(&argc, &argv), "MPI_Init");
-    all = join(argv);
-    MPI_Comm_rank(all, &rank);
     while (-1 != (c = getopt_long(argc, argv, "", names, NULL))) {
         brake = ('b' == c) ? optarg : brake;
+        gate = ('g' == c) ? optarg : gate;
     }
+    wait_at_gate(gate);
+    all = join(argv);
+    MPI_Comm_rank(all, &rank);
     while (go) {
         exchange(all, round++);
         test_pace(5000);
