@@ -186,7 +186,7 @@ static lpm_park_result_t get_to_know(lpm_park_thread_t *thread, int64_t until)
 static bool is_wanted(const lpm_park_thread_t *thread)
 {
     return thread->seen_now && LPM_PARK_FOREIGN != thread->kind && LPM_PARK_STANDING != lpm_park_state(thread) &&
-           !(atomic_load(&thread->tid) == lpm_park.pid && lpm_park_has_ended(lpm_park.pid));
+           !lpm_park_is_gone(thread);
 }
 
 /* A thread that is gone meanwhile is as good as parked. */

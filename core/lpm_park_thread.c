@@ -175,7 +175,7 @@ static bool look_at_status(pid_t tid, status_t *status)
     return true;
 }
 
-bool lpm_park_has_ended(pid_t tid)
+static bool has_ended(pid_t tid)
 {
     status_t status;
 
@@ -212,9 +212,12 @@ static bool await_unblocked(pid_t tid, int64_t until, bool *under_way)
     return true;
 }
 
+/* The first thread of a process stays listed when it has ended, and takes no more signals. */
 bool lpm_park_is_gone(const lpm_park_thread_t *thread)
 {
-    return 0 != syscall(SYS_tgkill, lpm_park.pid, atomic_load(&thread->tid), 0);
+    const pid_t tid = atomic_load(&thread->tid);
+
+    return 0 != syscall(SYS_tgkill, lpm_park.pid, tid, 0) || (tid == lpm_park.pid && has_ended(tid));
 }
 
 bool lpm_park_ring(pid_t tid)

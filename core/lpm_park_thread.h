@@ -120,9 +120,6 @@ void lpm_park_let_go(lpm_park_thread_t *thread);
 /** Is there no such thread any more? */
 bool lpm_park_is_gone(const lpm_park_thread_t *thread);
 
-/** Has the thread ended without being gone, as the first one of a process may? */
-bool lpm_park_has_ended(pid_t tid);
-
 /** @return NULL, or why nobody can be parked */
 const char *lpm_park_check(void);
 
