@@ -9,7 +9,6 @@
 #ifdef LPM_PARK_SUPPORTED
 
 #include <dirent.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,16 +32,9 @@ static bool pin(void)
 /* When a thread started, as /proc tells. @return 0 when it is gone */
 static uint64_t started(pid_t tid)
 {
-    char path[64], text[1024], *at;
-    ssize_t n = -1;
-    int fd;
+    char text[1024], *at;
 
-    (void)snprintf(path, sizeof(path), "/proc/self/task/%d/stat", (int)tid);
-    if (0 <= (fd = open(path, O_RDONLY | O_CLOEXEC))) {
-        n = read(fd, text, sizeof(text) - 1);
-        (void)close(fd);
-    }
-    text[0 < n ? n : 0] = '\0';
+    (void)lpm_call_read_task(tid, "stat", text, sizeof(text));
     at = strrchr(text, ')'); /* behind it come fields 3 and following; the start is number 22 */
     for (int field = 2; NULL != at && field < 22; ++field) {
         at = strchr(at + 1, ' ');

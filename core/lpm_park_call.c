@@ -451,24 +451,32 @@ void lpm_call_end(lpm_call_t *call, ucontext_t *context, lpm_call_slots_t *slots
 
 /* ---- what /proc says ---- */
 
+size_t lpm_call_read_task(pid_t tid, const char *name, char *text, size_t size)
+{
+    char path[64];
+    ssize_t n = -1;
+    int fd;
+
+    (void)snprintf(path, sizeof(path), "/proc/self/task/%d/%s", (int)tid, name);
+    if (0 <= (fd = open(path, O_RDONLY | O_CLOEXEC))) {
+        n = read(fd, text, size - 1);
+        (void)close(fd);
+    }
+    n = (0 < n) ? n : 0;
+    text[n] = '\0';
+    return (size_t)n;
+}
+
 void lpm_call_look(pid_t tid, lpm_call_seen_t *seen)
 {
     uint64_t *to[] = {&seen->argument[0], &seen->argument[1], &seen->argument[2], &seen->argument[3],
                       &seen->argument[4], &seen->argument[5], &seen->sp,          &seen->pc};
-    char path[64], line[256], *p = line, *end;
-    ssize_t n = -1;
-    int fd;
+    char line[256], *p = line, *end; /* "running", or "-1 sp pc", or "number argument... sp pc" */
 
     seen->known = false;
-    (void)snprintf(path, sizeof(path), "/proc/self/task/%d/syscall", (int)tid);
-    if (0 <= (fd = open(path, O_RDONLY | O_CLOEXEC))) {
-        n = read(fd, line, sizeof(line) - 1);
-        (void)close(fd);
-    }
-    if (0 >= n) {
+    if (0 == lpm_call_read_task(tid, "syscall", line, sizeof(line))) {
         return;
     }
-    line[n] = '\0'; /* "running", or "-1 sp pc", or "number argument... sp pc" */
     seen->number = strtol(p, &end, 10);
     if (end == p || 0 > seen->number) {
         return;

@@ -10,7 +10,6 @@
 
 #ifdef LPM_PARK_SUPPORTED
 
-#include <fcntl.h>
 #include <linux/futex.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -153,16 +152,9 @@ typedef struct {
 
 static bool look_at_status(pid_t tid, status_t *status)
 {
-    char path[64], text[4096], *at;
-    ssize_t n = -1;
-    int fd;
+    char text[4096], *at;
 
-    (void)snprintf(path, sizeof(path), "/proc/self/task/%d/status", (int)tid);
-    if (0 <= (fd = open(path, O_RDONLY | O_CLOEXEC))) {
-        n = read(fd, text, sizeof(text) - 1);
-        (void)close(fd);
-    }
-    text[0 < n ? n : 0] = '\0';
+    (void)lpm_call_read_task(tid, "status", text, sizeof(text));
     status->ended = (NULL != strstr(text, "\nState:\tZ"));
     if (NULL == (at = strstr(text, "\nSigPnd:"))) {
         return false;

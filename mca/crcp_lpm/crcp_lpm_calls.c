@@ -14,8 +14,9 @@
 #include "crcp_lpm.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
+
+#include "lpm_thread.h"
 
 #include "ompi/constants.h"
 #include "opal/mca/pmix/pmix.h"
@@ -72,19 +73,6 @@ static void *call_main(void *arg)
     return NULL;
 }
 
-/* No signal of the application is to be handled there. */
-static int start_thread(pthread_t *thread, call_t *call)
-{
-    sigset_t all, before;
-    int rc;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    rc = pthread_create(thread, NULL, call_main, call);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return rc;
-}
-
 /* @param names  the processes that take part, besides this one; NULL: none */
 static int carry_out(call_t *call, const opal_list_t *names)
 {
@@ -93,7 +81,7 @@ static int carry_out(call_t *call, const opal_list_t *names)
     partners = names;
     under_way = true;
     crcp_lpm_attend_begin();
-    if (0 == start_thread(&thread, call)) {
+    if (0 == lpm_thread_start(&thread, call_main, call)) {
         crcp_lpm_attend(&call->done);
         (void)pthread_join(thread, NULL);
     } else {

@@ -12,13 +12,13 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <pthread.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "lpm_msg.h"
+#include "lpm_thread.h"
 #include "lpm_unix.h"
 
 #include "opal/util/output.h"
@@ -207,19 +207,6 @@ static int say_hello(int fd)
                         (json_int_t)ORTE_PROC_MY_NAME->vpid, "inode", (json_int_t)st.st_ino, "unmovable", unmovable));
 }
 
-/* No signal of the application is to be handled on the agent thread. */
-static int start_thread(void)
-{
-    sigset_t all, before;
-    int rc;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    rc = pthread_create(&thread, NULL, agent_main, NULL);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return rc;
-}
-
 static void release_all(void)
 {
     lpm_conn_free(conn);
@@ -272,7 +259,7 @@ int snapc_lpm_app_start(const lpm_channel_ops_t *ops)
         goto err_release;
     }
     channels->start(channel_answer, NULL);
-    if (0 != say_hello(fd) || 0 != start_thread()) {
+    if (0 != say_hello(fd) || 0 != lpm_thread_start(&thread, agent_main, NULL)) {
         goto err_release;
     }
     return ORTE_SUCCESS;
