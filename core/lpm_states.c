@@ -22,7 +22,7 @@ static const lpm_state_info_t table[LPM_STATE_MAX] = {
     {S(RESTORE),  "RESTORE",  S(COMMIT),   S(ROLLBACK), 600, true,  "the process is rebuilt there, parked"},
     {S(COMMIT),   "COMMIT",   S(RESUME),   S(DONE),     300, true,  "the source copy ends, the target copy starts"},
     {S(RESUME),   "RESUME",   S(FILL),     S(DONE),     300, true,  "runtime and channels are connected again"},
-    {S(FILL),     "FILL",     S(DONE),     S(DONE),     0,   false, "missing pages follow (none: pages are eager)"},
+    {S(FILL),     "FILL",     S(DONE),     S(DONE),     0,   false, "pages that are missing follow"},
     {S(DONE),     "DONE",     S(IDLE),     S(IDLE),     0,   false, "the rank runs on the target node"},
     {S(ROLLBACK), "ROLLBACK", S(IDLE),     S(IDLE),     120, true,  "the rank goes on where it was"},
 };

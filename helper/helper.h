@@ -24,7 +24,7 @@
 
 typedef struct helper helper_t;
 
-/** A role: the source or the target of a migration. */
+/** A role: the source or the target of a migration, or one end of the page channel. */
 typedef struct {
     /** A command other than rollback. */
     void (*command)(void *self, const char *op, const json_t *msg);
@@ -39,6 +39,9 @@ void helper_say(helper_t *h, json_t *event);
 /** The last word was said: clean up and let the process end with @p code. The role is disposed of a little later,
  *  never from within this call. */
 void helper_end(helper_t *h, int code);
+
+/** Read "secret" and "timeout_ms", which every command that opens has. @return 0, or -1: missing or out of range */
+int helper_read_channel(const json_t *msg, image_stream_conf_t *conf);
 
 /** Where CRIU stands. */
 typedef enum {
@@ -113,5 +116,8 @@ void work_dispose(work_t *w);
 void *source_new(helper_t *h, struct event_base *base, const json_t *msg, helper_role_t *role);
 void *target_new(helper_t *h, struct event_base *base, const json_t *msg, const int *passed, size_t n_passed,
                  helper_role_t *role);
+void *serve_new(helper_t *h, struct event_base *base, const json_t *msg, helper_role_t *role);
+void *fill_new(helper_t *h, struct event_base *base, const json_t *msg, helper_role_t *role);
+void *recover_new(helper_t *h, const json_t *msg, helper_role_t *role);
 
 #endif /* HELPER_H */

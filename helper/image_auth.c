@@ -10,11 +10,12 @@
 #include <gnutls/gnutls.h>
 #include <string.h>
 
-/* hello: magic (8), version (1), role (1), zero (6), nonce (32) */
+/* hello: magic (8), version (1), role (1), channel (1), zero (5), nonce (32) */
 #define MAGIC_BYTES 8
 #define AT_VERSION  8
 #define AT_ROLE     9
-#define AT_ZERO     10
+#define AT_CHANNEL  10
+#define AT_ZERO     11
 #define AT_NONCE    16
 #define LABEL_BYTES 16
 
@@ -51,16 +52,29 @@ int image_auth_key(const char *hex, uint8_t key[IMAGE_KEY_BYTES])
     return 0;
 }
 
-int image_auth_hello(image_role_t role, uint8_t hello[IMAGE_HELLO_BYTES])
+int image_auth_hello(image_role_t role, image_channel_t channel, uint8_t hello[IMAGE_HELLO_BYTES])
 {
     memset(hello, 0, IMAGE_HELLO_BYTES);
     memcpy(hello, magic, sizeof(magic));
     hello[AT_VERSION] = IMAGE_STREAM_VERSION;
     hello[AT_ROLE] = (uint8_t)role;
+    hello[AT_CHANNEL] = (uint8_t)channel;
     return 0 == gnutls_rnd(GNUTLS_RND_NONCE, hello + AT_NONCE, IMAGE_HELLO_BYTES - AT_NONCE) ? 0 : -1;
 }
 
-const char *image_auth_check_hello(image_role_t role, const uint8_t hello[IMAGE_HELLO_BYTES])
+image_channel_t image_auth_channel(const uint8_t hello[IMAGE_HELLO_BYTES])
+{
+    return hello[AT_CHANNEL];
+}
+
+static bool channels_match(image_channel_t one, image_channel_t other)
+{
+    return IMAGE_CHANNEL_IMAGES == one || IMAGE_CHANNEL_IMAGES == other
+               ? one == other
+               : (IMAGE_CHANNEL_PAGES == one) != (IMAGE_CHANNEL_PAGES == other) && IMAGE_CHANNEL_BULK >= other;
+}
+
+const char *image_auth_check_hello(image_role_t role, image_channel_t mine, const uint8_t hello[IMAGE_HELLO_BYTES])
 {
     if (0 != memcmp(hello, magic, sizeof(magic))) {
         return "the other side is no lpm-helper";
@@ -70,6 +84,9 @@ const char *image_auth_check_hello(image_role_t role, const uint8_t hello[IMAGE_
     }
     if (hello[AT_ROLE] != (uint8_t)role) {
         return "the other side has the wrong role";
+    }
+    if (!channels_match(mine, image_auth_channel(hello))) {
+        return "the other side wants another channel";
     }
     for (size_t i = AT_ZERO; i < AT_NONCE; i++) {
         if (0 != hello[i]) {

@@ -25,14 +25,25 @@
 
 typedef enum { IMAGE_SOURCE = 1, IMAGE_TARGET = 2 } image_role_t;
 
+/** What a connection is for. A target that listens for the page channel takes both of its connections. */
+typedef enum {
+    IMAGE_CHANNEL_IMAGES = 0,
+    IMAGE_CHANNEL_PAGES = 1,
+    IMAGE_CHANNEL_URGENT = 2,
+    IMAGE_CHANNEL_BULK = 3
+} image_channel_t;
+
 /** 64 hexadecimal digits to a key. @return 0, or -1 and @p key untouched. */
 int image_auth_key(const char *hex, uint8_t key[IMAGE_KEY_BYTES]);
 
 /** Write our hello, with a new nonce. @return 0, or -1 when there is no randomness. */
-int image_auth_hello(image_role_t role, uint8_t hello[IMAGE_HELLO_BYTES]);
+int image_auth_hello(image_role_t role, image_channel_t channel, uint8_t hello[IMAGE_HELLO_BYTES]);
 
-/** Is this a hello of the given role and of our version? @return NULL, or what is wrong with it. */
-const char *image_auth_check_hello(image_role_t role, const uint8_t hello[IMAGE_HELLO_BYTES]);
+/** Is this a hello of the given role, of our version, for the same channel? @return NULL, or what is wrong with it. */
+const char *image_auth_check_hello(image_role_t role, image_channel_t mine, const uint8_t hello[IMAGE_HELLO_BYTES]);
+
+/** What the other side wants, of a hello that has been checked. */
+image_channel_t image_auth_channel(const uint8_t hello[IMAGE_HELLO_BYTES]);
 
 /** The proof of @p role. @return 0 or -1. */
 int image_auth_proof(const uint8_t key[IMAGE_KEY_BYTES], image_role_t role, const uint8_t *source_hello,

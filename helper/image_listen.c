@@ -69,6 +69,8 @@ static void on_opened(image_stream_t *st, void *arg)
     image_listener_t *l = s->owner;
 
     s->st = NULL;
+    event_free(s->limit);
+    s->limit = NULL;
     l->cbs.connected(st, l->arg);
 }
 
@@ -126,7 +128,7 @@ static int listen_on(const char *addr, int port)
 {
     struct sockaddr_storage ss;
     socklen_t len;
-    int fd, err;
+    int fd, err, on = 1;
 
     if (0 != image_net_address(addr, port, &ss, &len)) {
         return -1;
@@ -134,6 +136,9 @@ static int listen_on(const char *addr, int port)
     fd = socket(ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (0 > fd) {
         return -1;
+    }
+    if (0 != port) { /* connections of one that listened there before may still be about */
+        (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     }
     if (0 != bind(fd, (struct sockaddr *)&ss, len) || 0 != listen(fd, STRANGERS_MAX)) {
         err = errno;
@@ -173,7 +178,7 @@ static int open_all(image_listener_t *l, const json_t *addrs, int *port)
         return -1;
     }
     for (int try = 0; try < PORT_TRIES; try++) {
-        int p = 0;
+        int p = *port;
 
         for (l->n = 0; l->n < (0 == want ? 1 : want); l->n++) {
             const char *addr = 0 == want ? "0.0.0.0" : json_string_value(json_array_get(addrs, l->n));
@@ -203,7 +208,7 @@ image_listener_t *image_listener_new(struct event_base *base, const json_t *addr
 {
     struct timeval limit = {.tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000};
     image_listener_t *l = calloc(1, sizeof(*l));
-    int p, err = ENOMEM;
+    int p = *port, err = ENOMEM;
 
     if (NULL == l) {
         return NULL;
@@ -214,7 +219,7 @@ image_listener_t *image_listener_new(struct event_base *base, const json_t *addr
         goto err_free;
     }
     l->limit = event_new(base, -1, 0, on_limit, l);
-    if (NULL == l->limit || 0 != event_add(l->limit, &limit)) {
+    if (NULL == l->limit || (0 < timeout_ms && 0 != event_add(l->limit, &limit))) {
         goto err_free;
     }
     for (size_t i = 0; i < l->n; i++) {

@@ -40,7 +40,8 @@ void image_connector_free(image_connector_t *c);
  * Whoever does not prove within two seconds to be the source is dropped, and so is the longest waiting one of more
  * than a few strangers at once.
  *
- * @param port  set to the port.
+ * @param timeout_ms  for the source to come; 0: no limit, and connected() is called for everyone that comes
+ * @param port  the port, or 0: any; set to the port.
  * @return NULL with errno set (EINVAL: not a numeric address).
  */
 image_listener_t *image_listener_new(struct event_base *base, const json_t *addrs, int timeout_ms,

@@ -9,6 +9,7 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -138,7 +139,7 @@ static int take_hello(image_stream_t *st)
     if (IMAGE_HELLO_BYTES > st->in_len) {
         return 0;
     }
-    wrong = image_auth_check_hello(other, st->in);
+    wrong = image_auth_check_hello(other, st->conf.channel, st->in);
     if (NULL != wrong) {
         return image_stream_fail(st, "%s", wrong);
     }
@@ -279,7 +280,7 @@ image_stream_t *image_stream_new(struct event_base *base, int fd, image_role_t r
     if (NULL == st->in || NULL == st->out || NULL == st->rd || NULL == st->wr) {
         goto err_free;
     }
-    if (0 != evutil_make_socket_nonblocking(fd) || 0 != image_auth_hello(role, st->hello[role - 1])) {
+    if (0 != evutil_make_socket_nonblocking(fd) || 0 != image_auth_hello(role, conf->channel, st->hello[role - 1])) {
         err = EIO;
         goto err_free;
     }
@@ -300,6 +301,35 @@ void image_stream_set_cbs(image_stream_t *st, const image_stream_cbs_t *cbs, voi
 {
     st->cbs = *cbs;
     st->arg = arg;
+}
+
+image_channel_t image_stream_channel(const image_stream_t *st)
+{
+    return image_auth_channel(st->hello[IMAGE_SOURCE == st->role ? IMAGE_TARGET - 1 : IMAGE_SOURCE - 1]);
+}
+
+int image_stream_take(image_stream_t *st, uint8_t session_key[IMAGE_KEY_BYTES])
+{
+    const int flags = fcntl(st->fd, F_GETFL);
+    int fd = -1;
+
+    if (ST_OPEN != st->state || 0 != st->in_len || 0 > flags || 0 != fcntl(st->fd, F_SETFL, flags & ~O_NONBLOCK)) {
+        goto out_free;
+    }
+    while (st->out_pos < st->out_len) { /* our proof, for which there is always room */
+        const ssize_t n = send(st->fd, st->out + st->out_pos, st->out_len - st->out_pos, MSG_NOSIGNAL);
+
+        if (0 >= n) {
+            goto out_free;
+        }
+        st->out_pos += (size_t)n;
+    }
+    memcpy(session_key, st->session_key, IMAGE_KEY_BYTES);
+    fd = st->fd;
+    st->fd = -1;
+out_free:
+    image_stream_free(st);
+    return fd;
 }
 
 void image_stream_free(image_stream_t *st)

@@ -53,6 +53,7 @@ typedef struct {
 /** What a stream needs to know from the start; copied. */
 typedef struct {
     uint8_t key[IMAGE_KEY_BYTES];
+    image_channel_t channel;
     int dir_fd;   /* where the files are or go to; borrowed, outlives the stream */
     int stall_ms; /* a transfer that makes no progress for so long has failed */
 } image_stream_conf_t;
@@ -78,6 +79,15 @@ void image_stream_set_cbs(image_stream_t *st, const image_stream_cbs_t *cbs, voi
  * @return 0, or -1 with errno set when the directory cannot be read or is too large.
  */
 int image_stream_send(image_stream_t *st, pid_t pid);
+
+/** What the other side has connected for, once it is open. */
+image_channel_t image_stream_channel(const image_stream_t *st);
+
+/**
+ * Use an open connection for something else: take its socket, made blocking, and its key; the stream is freed.
+ * @return the socket, the caller's; -1 when the connection has broken
+ */
+int image_stream_take(image_stream_t *st, uint8_t session_key[IMAGE_KEY_BYTES]);
 
 /** Close and free; an unfinished transfer fails at the other side. NULL is accepted. */
 void image_stream_free(image_stream_t *st);

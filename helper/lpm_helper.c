@@ -91,28 +91,44 @@ static void undo(helper_t *h)
     h->role.undo(h->self);
 }
 
+/* The first command tells the role. */
+static void take_role(helper_t *h, const char *op, const json_t *msg)
+{
+    if (0 == strcmp(op, "open_source")) {
+        h->self = source_new(h, h->base, msg, &h->role);
+    } else if (0 == strcmp(op, "open_target")) {
+        h->self = target_new(h, h->base, msg, h->passed, h->n_passed, &h->role);
+    } else if (0 == strcmp(op, "open_serve")) {
+        h->self = serve_new(h, h->base, msg, &h->role);
+    } else if (0 == strcmp(op, "open_fill")) {
+        h->self = fill_new(h, h->base, msg, &h->role);
+    } else if (0 == strcmp(op, "recover")) {
+        h->self = recover_new(h, msg, &h->role);
+    } else {
+        fail_at_once(h, "the first command is to be open_source, open_target, open_serve, open_fill or recover");
+        return;
+    }
+    if (NULL == h->self) {
+        fail_at_once(h, "out of memory");
+    }
+}
+
 static void on_message(lpm_conn_t *conn, json_t *msg, void *arg)
 {
     helper_t *h = arg;
     const char *op = lpm_msg_str(msg, "op");
-    bool source = NULL != op && 0 == strcmp(op, "open_source");
 
     (void)conn;
     if (h->ending) {
         return;
     }
-    if (NULL != op && 0 == strcmp(op, "rollback")) {
+    op = NULL == op ? "" : op;
+    if (0 == strcmp(op, "rollback")) {
         undo(h);
     } else if (NULL != h->self) {
-        h->role.command(h->self, NULL == op ? "" : op, msg);
-    } else if (source || (NULL != op && 0 == strcmp(op, "open_target"))) {
-        h->self = source ? source_new(h, h->base, msg, &h->role)
-                         : target_new(h, h->base, msg, h->passed, h->n_passed, &h->role);
-        if (NULL == h->self) {
-            fail_at_once(h, "out of memory");
-        }
+        h->role.command(h->self, op, msg);
     } else {
-        fail_at_once(h, "the first command is to be open_source or open_target");
+        take_role(h, op, msg);
     }
 }
 

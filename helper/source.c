@@ -7,11 +7,13 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "helper.h"
+#include "holder.h"
 #include "image_net.h"
 #include "lpm_msg.h"
 #include "util_proc.h"
@@ -28,7 +30,20 @@ typedef struct {
     json_t *addrs;
     image_connector_t *connector;
     double since; /* freeze was ordered */
+    int64_t least; /* bytes from which on memory follows later; 0: none does */
+    holder_t holder;
 } source_t;
+
+/* CRIU has let the process go. With its memory in a holder it stands still, and is made whole before it runs on. */
+static void close_undone(source_t *s)
+{
+    if (s->holder.stopped && 0 != holder_give_back(&s->holder, s->pid)) {
+        s->w.verdict.stage = "freeze";
+        snprintf(s->w.verdict.message, sizeof(s->w.verdict.message),
+                 "the rank has lost its memory and was killed: the process that held it is gone");
+    }
+    work_close(&s->w);
+}
 
 /* The verdict stands: CRIU lets the process run on, then we say it. */
 static void wind_up(source_t *s)
@@ -37,7 +52,7 @@ static void wind_up(source_t *s)
     s->connector = NULL;
     work_stop_criu(&s->w);
     if (CRIU_GONE == s->w.phase) {
-        work_close(&s->w);
+        close_undone(s);
     }
 }
 
@@ -196,10 +211,27 @@ static void on_gone(void *arg)
                      s->w.criu);
     image_connector_free(s->connector);
     s->connector = NULL;
-    work_close(&s->w);
+    close_undone(s);
 }
 
 /* ---- commands ---- */
+
+/* The rank becomes a skeleton. @return false when it is lost */
+static bool make_holder(source_t *s)
+{
+    const double since = util_now_ms();
+    const char *why = NULL;
+    json_t *ranges;
+
+    if (0 != holder_make(&s->holder, s->pid, (uint64_t)s->least, s->w.timeout_ms, &why)) {
+        SOURCE_FAIL(s, "freeze", "process %d did not do what it was made to, and was killed", (int)s->pid);
+        return false;
+    }
+    ranges = pages_ranges_json(&s->holder.ranges);
+    helper_say(s->w.h, json_pack("{s:s,s:i,s:o,s:O,s:f,s:s*}", "event", "emptied", "holder", (int)s->holder.pid,
+                                 "ranges", ranges, "kept", s->holder.kept, "ms", util_now_ms() - since, "why", why));
+    return true;
+}
 
 static void source_freeze(source_t *s, const json_t *msg)
 {
@@ -216,6 +248,9 @@ static void source_freeze(source_t *s, const json_t *msg)
     job.externals = externals;
     s->since = util_now_ms();
     s->state = SRC_FREEZING;
+    if (0 < s->least && !make_holder(s)) {
+        return;
+    }
     s->w.phase = CRIU_WORKING;
     work_watch(&s->w);
     if (0 != criu_session_dump(s->w.cs, &job)) {
@@ -255,6 +290,7 @@ static void source_dispose(void *self)
 
     image_connector_free(s->connector);
     work_dispose(&s->w);
+    holder_leave(&s->holder);
     json_decref(s->addrs);
     if (0 <= s->pidfd) {
         close(s->pidfd);
@@ -276,6 +312,7 @@ static int open_all(source_t *s, helper_t *h, struct event_base *base, const jso
         (void)work_judge(&s->w, "open", "\"pid\" or \"peer_port\" is missing or out of range");
         return -1;
     }
+    (void)lpm_msg_int(msg, "lazy_least", 0, INT64_MAX, &s->least); /* left out: nothing follows later */
     s->pid = (pid_t)pid;
     s->pidfd = util_pidfd_open(s->pid);
     if (0 > s->pidfd) {
@@ -298,7 +335,7 @@ void *source_new(helper_t *h, struct event_base *base, const json_t *msg, helper
     if (NULL == s) {
         return NULL;
     }
-    s->pidfd = -1;
+    s->pidfd = s->holder.pidfd = -1;
     s->w.log_name = "dump.log";
     s->w.undone_word = "thawed";
     s->w.on_stuck = on_stuck;

@@ -15,6 +15,7 @@
 #include "helper.h"
 #include "image_net.h"
 #include "lpm_msg.h"
+#include "trace.h"
 #include "util_proc.h"
 
 typedef enum { TGT_OPENING, TGT_OPEN, TGT_RECEIVED, TGT_RESTORING, TGT_RESTORED } target_state_t;
@@ -30,6 +31,7 @@ typedef struct {
     json_t *inherit; /* of the restore command, NULL before it */
     pid_t pid;       /* of the process, known when the images have come */
     bool ran;        /* the last word was "running" */
+    bool stopped;    /* it was dumped as stopped, since its memory follows, and is restored so */
     int copy;        /* pidfd of the restored process when it is to die, else -1 */
     struct event *ev_copy;
     double since;
@@ -202,6 +204,9 @@ static void on_done(bool success, pid_t pid, const char *text, void *arg)
     (void)pid;
     (void)text; /* CRIU's first error, often a harmless one: the last ones in its log tell more */
     if (success && t->w.committed && !t->w.verdict.set) {
+        if (t->stopped) {
+            trace_cont(t->pid);
+        }
         t->ran = true;
         helper_say(t->w.h, json_pack("{s:s,s:i}", "event", "running", "pid", (int)t->pid));
         return;
@@ -297,8 +302,9 @@ static void target_restore(target_t *t, const json_t *msg)
     restore_when_complete(t);
 }
 
-static void target_commit(target_t *t)
+static void target_commit(target_t *t, const json_t *msg)
 {
+    t->stopped = lpm_msg_true(msg, "stopped");
     t->w.committed = true;
     t->w.phase = CRIU_WORKING;
     work_watch(&t->w);
@@ -317,7 +323,7 @@ static void target_command(void *self, const char *op, const json_t *msg)
     if (0 == strcmp(op, "restore") && NULL == t->inherit && TGT_OPENING != t->state) {
         target_restore(t, msg);
     } else if (0 == strcmp(op, "commit") && TGT_RESTORED == t->state) {
-        target_commit(t);
+        target_commit(t, msg);
     } else {
         TARGET_FAIL(t, stage_of[t->state], "command \"%s\" out of turn", op);
     }
@@ -344,7 +350,7 @@ static int open_all(target_t *t, helper_t *h, struct event_base *base, const jso
 {
     static const criu_session_ops_t ops = {on_version, on_warm, on_notify, on_done, on_gone};
     static const image_net_cbs_t net = {on_connected, on_not_connected};
-    int port;
+    int port = 0;
 
     if (0 != work_init(&t->w, h, base, msg)) {
         return -1;

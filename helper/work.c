@@ -69,27 +69,34 @@ void work_unwatch(work_t *w)
     event_del(w->watchdog);
 }
 
+int helper_read_channel(const json_t *msg, image_stream_conf_t *conf)
+{
+    int64_t timeout;
+
+    if (0 != lpm_msg_int(msg, "timeout_ms", TIMEOUT_MIN_MS, TIMEOUT_MAX_MS, &timeout) ||
+        0 != image_auth_key(lpm_msg_str(msg, "secret"), conf->key)) {
+        return -1;
+    }
+    conf->stall_ms = (int)timeout;
+    return 0;
+}
+
 static int read_conf(work_t *w, const json_t *msg)
 {
-    int64_t level, timeout;
+    int64_t level;
     const char *criu = lpm_msg_str(msg, "criu");
 
     if (NULL == criu || '/' != criu[0]) {
         (void)work_judge(w, "open", "\"criu\" is to be an absolute path");
         return -1;
     }
-    if (0 != lpm_msg_int(msg, "log_level", 0, 4, &level) ||
-        0 != lpm_msg_int(msg, "timeout_ms", TIMEOUT_MIN_MS, TIMEOUT_MAX_MS, &timeout)) {
-        (void)work_judge(w, "open", "\"log_level\" or \"timeout_ms\" is missing or out of range");
-        return -1;
-    }
-    if (0 != image_auth_key(lpm_msg_str(msg, "secret"), w->stream_conf.key)) {
-        (void)work_judge(w, "open", "\"secret\" is not 64 hexadecimal digits");
+    if (0 != lpm_msg_int(msg, "log_level", 0, 4, &level) || 0 != helper_read_channel(msg, &w->stream_conf)) {
+        (void)work_judge(w, "open",
+                         "\"log_level\", \"timeout_ms\" or \"secret\" (64 hexadecimal digits) is missing or out of range");
         return -1;
     }
     w->log_level = (int)level;
-    w->timeout_ms = (int)timeout;
-    w->stream_conf.stall_ms = (int)timeout;
+    w->timeout_ms = w->stream_conf.stall_ms;
     w->criu = strdup(criu);
     return NULL == w->criu ? -1 : 0;
 }

@@ -10,6 +10,7 @@
 #include "opal_config.h"
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "opal/mca/crs/crs.h"
@@ -22,7 +23,8 @@ typedef struct crs_lpm_image crs_lpm_image_t;
 /**
  * An event of the helper (docs/protocol.md), borrowed until the callback returns.
  *
- * A helper says exactly one last word: closed, thawed, running, discarded or failed. When it dies without one,
+ * A helper says exactly one last word: closed, thawed, running, discarded, released, filled or failed. When it dies
+ * without one,
  * {"event":"failed","stage":"helper",...} is made up in its place. After the last word nothing is called any more.
  * Runs on the event base of start(). The callback may release the image.
  */
@@ -56,6 +58,9 @@ typedef struct crs_lpm_image_ops {
      * accepted. Safe within the callback.
      */
     void (*release)(crs_lpm_image_t *im);
+
+    /** Does memory follow later (MCA parameter crs_lpm_pages)? */
+    bool (*lazy)(void);
 } crs_lpm_image_ops_t;
 
 /** The component, as exported (mca_crs_lpm_component): other components of ours find the operations here. */
@@ -74,6 +79,7 @@ typedef struct {
     int log_level;
     int timeout; /* seconds */
     char *pages;
+    int lazy_min; /* KiB */
 } crs_lpm_params_t;
 
 extern crs_lpm_params_t crs_lpm_params;

@@ -72,9 +72,13 @@ static int crs_lpm_register(void)
                        "up",
                        OPAL_INFO_LVL_4, 60, &p->timeout) ||
         0 > add_text("pages",
-                     "How a rank's memory moves; \"eager\", the only way of this version: all of it before the rank "
-                     "runs at its new node",
-                     OPAL_INFO_LVL_3, "eager", &p->pages)) {
+                     "How a rank's memory moves: \"lazy\": it runs at its new node as soon as the rest is there, and "
+                     "its large memory follows; \"eager\": all memory is there before it runs",
+                     OPAL_INFO_LVL_3, "lazy", &p->pages) ||
+        0 > add_number("lazy_min",
+                       "KiB in memory from which on a private anonymous mapping of the rank may follow later "
+                       "(crs_lpm_pages lazy)",
+                       OPAL_INFO_LVL_5, 1024, &p->lazy_min)) {
         return OPAL_ERROR;
     }
     return OPAL_SUCCESS;
@@ -83,8 +87,11 @@ static int crs_lpm_register(void)
 /* Values that the helper would refuse are better refused before a job starts. */
 static const char *bad_parameter(const crs_lpm_params_t *p)
 {
-    if (NULL == p->pages || 0 != strcmp("eager", p->pages)) {
-        return "crs_lpm_pages: only \"eager\" is possible in this version";
+    if (NULL == p->pages || (0 != strcmp("lazy", p->pages) && 0 != strcmp("eager", p->pages))) {
+        return "crs_lpm_pages: \"lazy\" or \"eager\"";
+    }
+    if (4 > p->lazy_min) {
+        return "crs_lpm_lazy_min: at least 4 KiB";
     }
     if (0 > p->log_level || 4 < p->log_level) {
         return "crs_lpm_log_level: from 0 to 4";

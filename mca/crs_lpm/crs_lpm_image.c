@@ -72,7 +72,8 @@ static pid_t fork_helper(int control, const int *pass, size_t n_pass)
 
 static bool is_last_word(const json_t *event)
 {
-    static const char *const last[] = {"closed", "thawed", "running", "discarded", "failed"};
+    static const char *const last[] = {"closed", "thawed", "running", "discarded",
+                                       "released", "filled", "failed"};
     const char *name = lpm_msg_str(event, "event");
 
     for (size_t i = 0; NULL != name && i < sizeof(last) / sizeof(last[0]); i++) {
@@ -159,11 +160,17 @@ err_free:
     return NULL;
 }
 
+static bool crs_lpm_image_lazy(void)
+{
+    return 0 == strcmp("lazy", crs_lpm_params.pages);
+}
+
 /* What the user has set, where the caller has not decided otherwise. */
 static int fill_in(json_t *cmd)
 {
-    json_t *ours = json_pack("{s:s,s:i,s:i}", "criu", crs_lpm_params.criu, "log_level", crs_lpm_params.log_level,
-                             "timeout_ms", crs_lpm_params.timeout * 1000);
+    json_t *ours = json_pack("{s:s,s:i,s:i,s:I}", "criu", crs_lpm_params.criu, "log_level", crs_lpm_params.log_level,
+                             "timeout_ms", crs_lpm_params.timeout * 1000, "lazy_least",
+                             crs_lpm_image_lazy() ? (json_int_t)crs_lpm_params.lazy_min * 1024 : (json_int_t)0);
     int rc = NULL == ours ? -1 : json_object_update_missing(cmd, ours);
 
     json_decref(ours);
@@ -175,7 +182,7 @@ static int crs_lpm_image_command(crs_lpm_image_t *im, json_t *cmd)
     const char *op = NULL == cmd ? NULL : lpm_msg_str(cmd, "op");
 
     if (NULL == op || im->finished || NULL == im->conn ||
-        ((0 == strcmp(op, "open_source") || 0 == strcmp(op, "open_target")) && 0 != fill_in(cmd))) {
+        (0 == strncmp(op, "open_", 5) && 0 != fill_in(cmd))) {
         json_decref(cmd);
         return -1;
     }
@@ -197,4 +204,5 @@ const crs_lpm_image_ops_t crs_lpm_image_ops = {
     .start = crs_lpm_image_start,
     .command = crs_lpm_image_command,
     .release = crs_lpm_image_release,
+    .lazy = crs_lpm_image_lazy,
 };

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "../crs_lpm/crs_lpm.h"
 #include "lpm_msg.h"
 #include "snapc_lpm_plan.h"
 
@@ -72,9 +73,10 @@ static void rank_down(const json_t *message)
     }
 }
 
+/* While pages follow nothing is left to do with channels: a rank may go, and then they need not follow any more. */
 static void rank_leaves(const orte_process_name_t *name)
 {
-    if (LPM_STATE_IDLE == snapc_lpm_move.state) {
+    if (LPM_STATE_IDLE == snapc_lpm_move.state || LPM_STATE_FILL == snapc_lpm_move.state) {
         snapc_lpm_move_let_leave(name);
     } else {
         snapc_lpm_move_leave_later(name);
@@ -239,6 +241,8 @@ void snapc_lpm_global_migrate(lpm_conn_t *tool, json_t *request, unsigned tries)
     snapc_lpm_move.target = plan.target;
     snapc_lpm_move.phases = json_array();
     snapc_lpm_move.channels = json_array();
+    snapc_lpm_move.lazy = snapc_lpm_image_ops()->lazy();
+    snapc_lpm_move.pages = json_pack("{s:s}", "mode", snapc_lpm_move.lazy ? "lazy" : "eager");
     snapc_lpm_move.began_ms = snapc_lpm_move.phase_began_ms = snapc_lpm_move_now_ms();
     snapc_lpm_move.state = LPM_STATE_PLAN;
     snapc_lpm_ranks_enlist(snapc_lpm_move.id);

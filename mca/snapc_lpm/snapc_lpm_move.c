@@ -95,12 +95,12 @@ static void note_phase(void)
 static void tell_done(void)
 {
     snapc_lpm_move_tell(
-        json_pack("{s:s,s:i,s:I,s:I,s:s,s:s,s:f,s:f,s:I,s:O,s:O}", "event", "done", "job",
+        json_pack("{s:s,s:i,s:I,s:I,s:s,s:s,s:f,s:f,s:I,s:O,s:O,s:O}", "event", "done", "job",
                   (int)ORTE_LOCAL_JOBID(snapc_lpm_move.name.jobid), "rank", (json_int_t)snapc_lpm_move.name.vpid, "pid",
                   snapc_lpm_move.pid, "from", snapc_lpm_maps_node(snapc_lpm_move.source), "onto",
                   snapc_lpm_maps_node(snapc_lpm_move.target), "blackout_ms", snapc_lpm_move.blackout_ms, "total_ms",
                   snapc_lpm_move_now_ms() - snapc_lpm_move.began_ms, "image_bytes", snapc_lpm_move.image_bytes,
-                  "phases", snapc_lpm_move.phases, "channels", snapc_lpm_move.channels));
+                  "phases", snapc_lpm_move.phases, "channels", snapc_lpm_move.channels, "pages", snapc_lpm_move.pages));
 }
 
 /* ---- to ranks and daemons ---- */
@@ -186,6 +186,7 @@ static void clear(void)
     json_decref(snapc_lpm_move.target_ifaces);
     json_decref(snapc_lpm_move.phases);
     json_decref(snapc_lpm_move.channels);
+    json_decref(snapc_lpm_move.pages);
     json_decref(snapc_lpm_move.failure);
     memset(&snapc_lpm_move, 0, sizeof(snapc_lpm_move)); /* the secret with it */
     let_all_leave();

@@ -32,7 +32,10 @@ typedef struct {
     size_t near_waiting; /* neighbours of the mover that have not taken in where it is */
     size_t waiting;      /* answers of ranks or daemons still to come in this step */
     const char *step;    /* the event they are */
-    bool frozen, received, restored;
+    bool frozen, received, restored, filled;
+    bool lazy;     /* memory may follow later */
+    bool missing;  /* and some does */
+    json_t *pages; /* what became of the memory: "mode", "kept", what the target's helper counts */
     json_t *phases, *channels;
     json_t *failure;       /* what the tool is told after the rollback */
     const char *failed_in; /* name of the phase */

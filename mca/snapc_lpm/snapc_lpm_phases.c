@@ -47,6 +47,19 @@ static void begin_freeze(void)
     (void)snapc_lpm_rml_send(snapc_lpm_move.target, json_pack("{s:s}", "op", "target_restore"));
 }
 
+/* All pages are where they belong, or some follow. */
+static void begin_fill(void)
+{
+    if (!snapc_lpm_move.missing) {
+        snapc_lpm_move_next();
+    } else if (snapc_lpm_move.filled) {
+        snapc_lpm_move_ask_daemon(snapc_lpm_move.source, json_pack("{s:s}", "op", "source_release"), "released");
+    } else {
+        snapc_lpm_move.step = "filled"; /* for messages: it comes by filled() */
+        snapc_lpm_move.waiting = 1;
+    }
+}
+
 static void begin_commit(void)
 {
     snapc_lpm_move_ask_daemon(snapc_lpm_move.source, json_pack("{s:s}", "op", "source_commit"), "source_gone");
@@ -86,7 +99,7 @@ void snapc_lpm_phase_begin(lpm_state_t state)
         [LPM_STATE_PREPARE] = begin_prepare,   [LPM_STATE_QUIESCE] = begin_quiesce,
         [LPM_STATE_FREEZE] = begin_freeze,     [LPM_STATE_COMMIT] = begin_commit,
         [LPM_STATE_RESUME] = begin_resume,     [LPM_STATE_DONE] = snapc_lpm_move_finish,
-        [LPM_STATE_ROLLBACK] = begin_rollback,
+        [LPM_STATE_ROLLBACK] = begin_rollback, [LPM_STATE_FILL] = begin_fill,
     };
 
     if (NULL != begin[state]) {
@@ -109,6 +122,7 @@ static void prepare_step(const char *event, json_t *message)
         json_object_set_new(command, "secret", json_string(snapc_lpm_move.secret));
         json_object_set_new(command, "dir", snapc_lpm_plan_directory(snapc_lpm_move.id));
         json_object_set_new(command, "listen_addrs", json_array());
+        json_object_set_new(command, "lazy", json_boolean(snapc_lpm_move.lazy));
         snapc_lpm_move.done.target_open = true;
         snapc_lpm_move_ask_daemon(snapc_lpm_move.target, command, "listening");
     } else if (0 == strcmp("listening", event) && 0 == lpm_msg_int(message, "port", 1, UINT16_MAX, &port)) {
@@ -119,6 +133,9 @@ static void prepare_step(const char *event, json_t *message)
         json_object_set_new(command, "peer_addrs",
                             snapc_lpm_plan_addresses(snapc_lpm_move.source_ifaces, snapc_lpm_move.target_ifaces));
         json_object_set_new(command, "peer_port", json_integer(port));
+        if (snapc_lpm_move.lazy) {
+            json_object_set(command, "pages_port", json_object_get(message, "pages_port"));
+        }
         snapc_lpm_move_ask_daemon(snapc_lpm_move.source, command, "opened");
         snapc_lpm_move.waiting = 2; /* both ends say so */
     } else if (0 == strcmp("opened", event)) {
@@ -143,12 +160,29 @@ static void quiesce_step(const char *event)
     }
 }
 
+/* The rank has lost the memory that is to follow: the target learns what will be missing. */
+static void emptied(json_t *message)
+{
+    json_t *ranges = json_object_get(message, "ranges");
+
+    snapc_lpm_move.missing = 0 < json_array_size(ranges);
+    json_object_set_new(snapc_lpm_move.pages, "ranges", json_integer((json_int_t)json_array_size(ranges)));
+    json_object_set(snapc_lpm_move.pages, "kept", json_object_get(message, "kept"));
+    json_object_set(snapc_lpm_move.pages, "empty_ms", json_object_get(message, "ms"));
+    if (NULL != lpm_msg_str(message, "why")) {
+        json_object_set(snapc_lpm_move.pages, "why_none", json_object_get(message, "why"));
+    }
+    (void)snapc_lpm_rml_send(snapc_lpm_move.target, json_pack("{s:s,s:O}", "op", "target_pages", "ranges", ranges));
+}
+
 /* Freezing, sending and rebuilding overlap; what has come decides which phase it is. */
 static void image_step(const char *event, json_t *message)
 {
     int64_t value;
 
-    if (0 == strcmp("frozen", event)) {
+    if (0 == strcmp("emptied", event)) {
+        emptied(message);
+    } else if (0 == strcmp("frozen", event)) {
         snapc_lpm_move.frozen = true;
     } else if (0 == strcmp("received", event)) {
         snapc_lpm_move.received = true;
@@ -158,6 +192,9 @@ static void image_step(const char *event, json_t *message)
     } else if (0 == strcmp("restored", event) && 0 == lpm_msg_int(message, "pid", 1, INT32_MAX, &value)) {
         snapc_lpm_move.restored = true;
         snapc_lpm_move.pid = value;
+        if (NULL != json_object_get(message, "missing_pages")) {
+            json_object_set(snapc_lpm_move.pages, "missing_pages", json_object_get(message, "missing_pages"));
+        }
     }
     if (LPM_STATE_FREEZE == snapc_lpm_move.state && snapc_lpm_move.frozen) {
         snapc_lpm_move_next();
@@ -285,8 +322,20 @@ static void resume_step(const char *event, json_t *message)
             snapc_lpm_move_finish();
             return;
         }
-        snapc_lpm_move_next(); /* FILL: eager pages, nothing is missing */
         snapc_lpm_move_next();
+    }
+}
+
+/* All pages are there, perhaps before the rank has gone on. The copy that they came from may go. */
+static void filled(json_t *message)
+{
+    json_object_del(message, "event");
+    json_object_del(message, "side");
+    json_object_del(message, "to");
+    json_object_update(snapc_lpm_move.pages, message);
+    snapc_lpm_move.filled = true;
+    if (LPM_STATE_FILL == snapc_lpm_move.state) {
+        begin_fill();
     }
 }
 
@@ -321,6 +370,7 @@ static void step(const char *event, json_t *message)
     case LPM_STATE_RESTORE: image_step(event, message); break;
     case LPM_STATE_COMMIT: commit_step(event, message); break;
     case LPM_STATE_RESUME: resume_step(event, message); break;
+    case LPM_STATE_FILL: snapc_lpm_move_next(); break; /* released */
     case LPM_STATE_ROLLBACK: rollback_step(event, message); break;
     default: break;
     }
@@ -329,6 +379,10 @@ static void step(const char *event, json_t *message)
 /* An event that the current step waits for; the last one completes it. */
 void snapc_lpm_move_event(const char *event, json_t *message)
 {
+    if (0 == strcmp("filled", event)) {
+        filled(message);
+        return;
+    }
     if (NULL == snapc_lpm_move.step || 0 != strcmp(snapc_lpm_move.step, event)) {
         if (LPM_STATE_FREEZE <= snapc_lpm_move.state && LPM_STATE_RESTORE >= snapc_lpm_move.state) {
             image_step(event, message); /* these may come early */

@@ -1,6 +1,7 @@
 /*
  * The local coordinator as the source of a move. Commands of mpirun, in this order: inspect, open, detach, freeze,
- * and then either commit or rollback; rollback may come at any time before commit.
+ * and then either commit or rollback; rollback may come at any time before commit. After commit the pages that are
+ * left are served until release.
  *
  * Copyright (c) 2026 The LPM authors
  * SPDX-License-Identifier: BSD-3-Clause
@@ -13,6 +14,7 @@
 
 #include "../crs_lpm/crs_lpm.h"
 #include "lpm_msg.h"
+#include "snapc_lpm_pages.h"
 
 #include "opal/mca/pmix/pmix.h"
 #include "opal/util/output.h"
@@ -32,6 +34,10 @@ static json_t *process; /* as inspected */
 static crs_lpm_image_t *image;
 static char *directory; /* of the image */
 static bool detached, committed;
+static int opening;                    /* helpers that have not said "opened" */
+static json_t *emptied;                /* what the helper said of the rank's memory; NULL: nothing was done to it */
+static crs_lpm_image_t *recovering;    /* puts right what the helper has left that was killed */
+static json_t *failure;                /* that it was; reported when this is done */
 static opal_event_t *drain_timer;
 static int drain_tries;
 
@@ -59,8 +65,15 @@ void snapc_lpm_source_reset(void)
         drain_timer = NULL;
     }
     snapc_lpm_remove_image(&directory);
+    if (NULL != recovering) {
+        snapc_lpm_image_ops()->release(recovering);
+        recovering = NULL;
+    }
+    snapc_lpm_serve_reset();
     json_decref(process);
-    process = NULL;
+    json_decref(emptied);
+    json_decref(failure);
+    process = emptied = failure = NULL;
     pid = 0;
     detached = committed = false;
 }
@@ -84,14 +97,89 @@ static void do_inspect(const json_t *message)
         json_pack("{s:s,s:O,s:o}", "event", "inspected", "process", process, "ifaces", snapc_lpm_inspect_interfaces()));
 }
 
-static void image_event(crs_lpm_image_t *from, json_t *event, void *arg)
+static void opened(void)
+{
+    if (0 == --opening) {
+        report(json_pack("{s:s}", "event", "opened"));
+    }
+}
+
+/* The rank's memory is elsewhere, and it stands still. */
+static bool is_empty(void)
+{
+    int64_t holder;
+
+    return NULL != emptied && 0 == lpm_msg_int(emptied, "holder", 1, INT32_MAX, &holder);
+}
+
+static void recovered(crs_lpm_image_t *from, json_t *event, void *arg)
 {
     (void)from;
     (void)arg;
-    if (committed) {
-        return; /* the original has been killed: whatever criu thinks of that is of no interest */
+    if (0 == strcmp("failed", lpm_msg_str(event, "event"))) {
+        json_object_update(failure, event);
+    }
+    report(json_incref(failure));
+}
+
+/* The helper was killed. If that was while the rank had no memory, another one gives it back. */
+static void recover(json_t *event)
+{
+    json_t *command;
+
+    failure = json_incref(event);
+    if (!is_empty()) {
+        (void)kill(pid, SIGCONT); /* it may have been stopped just then */
+        report(json_incref(failure));
+        return;
+    }
+    command = json_pack("{s:s,s:i,s:O,s:O}", "op", "recover", "pid", (int)pid, "holder",
+                        json_object_get(emptied, "holder"), "ranges", json_object_get(emptied, "ranges"));
+    recovering = snapc_lpm_image_ops()->start(orte_event_base, NULL, 0, recovered, NULL);
+    if (NULL == recovering || 0 != snapc_lpm_image_ops()->command(recovering, command)) {
+        (void)kill(pid, SIGKILL); /* it must not run without its memory */
+        report(json_incref(failure));
+    }
+}
+
+static void has_emptied(json_t *event)
+{
+    int64_t holder;
+
+    emptied = json_incref(event);
+    if (0 == lpm_msg_int(event, "holder", 1, INT32_MAX, &holder)) {
+        snapc_lpm_serve_holder((pid_t)holder, json_object_get(event, "ranges"));
     }
     report(json_incref(event));
+}
+
+static void image_event(crs_lpm_image_t *from, json_t *event, void *arg)
+{
+    const char *name = lpm_msg_str(event, "event"), *stage = lpm_msg_str(event, "stage");
+
+    (void)from;
+    (void)arg;
+    if (committed || NULL == name) {
+        return; /* the original has been killed: whatever criu thinks of that is of no interest */
+    }
+    if (0 == strcmp("opened", name)) {
+        opened();
+    } else if (0 == strcmp("emptied", name)) {
+        has_emptied(event);
+    } else if (0 == strcmp("failed", name) && NULL != stage && 0 == strcmp("helper", stage)) {
+        recover(event);
+    } else {
+        report(json_incref(event));
+    }
+}
+
+static void pages_event(json_t *event)
+{
+    if (0 == strcmp("opened", lpm_msg_str(event, "event"))) {
+        opened();
+    } else {
+        report(json_incref(event));
+    }
 }
 
 static void do_open(json_t *message)
@@ -102,6 +190,7 @@ static void do_open(json_t *message)
         report_failure("open", "out of order");
         return;
     }
+    opening = 1;
     if (NULL == (image = snapc_lpm_image_ops()->start(orte_event_base, NULL, 0, image_event, NULL))) {
         report_failure("open", "lpm-helper cannot be started");
         return;
@@ -110,6 +199,14 @@ static void do_open(json_t *message)
     command = json_copy(message);
     json_object_set_new(command, "op", json_string("open_source"));
     json_object_set_new(command, "pid", json_integer(pid));
+    if (NULL != json_object_get(message, "pages_port")) {
+        opening = 2;
+        if (ORTE_SUCCESS != snapc_lpm_serve_open(message, pages_event)) {
+            report_failure("open", "lpm-helper cannot be started");
+        }
+    } else {
+        json_object_set_new(command, "lazy_least", json_integer(0));
+    }
     if (0 != snapc_lpm_image_ops()->command(image, command)) {
         report_failure("open", "lpm-helper does not take commands");
     }
@@ -205,7 +302,6 @@ static void forget_rank(void)
     snapc_lpm_pmix_deregister(&rank);
     snapc_lpm_local_forget_agent(&rank);
     report(json_pack("{s:s}", "event", "source_gone"));
-    snapc_lpm_source_reset();
 }
 
 static void check_drained(int fd, short events, void *arg)
@@ -264,6 +360,8 @@ void snapc_lpm_source_command(const char *op, json_t *message)
         do_rollback();
     } else if (0 == strcmp("reattach", op)) {
         do_reattach();
+    } else if (0 == strcmp("release", op)) {
+        snapc_lpm_serve_release();
     } else if (0 == strcmp("reset", op)) {
         snapc_lpm_source_reset();
     }

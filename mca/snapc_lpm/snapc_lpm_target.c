@@ -15,6 +15,7 @@
 
 #include "../crs_lpm/crs_lpm.h"
 #include "lpm_msg.h"
+#include "snapc_lpm_pages.h"
 
 #include "opal/mca/pmix/pmix.h"
 #include "opal/util/output.h"
@@ -33,6 +34,11 @@ static uint64_t agent_inode;
 static json_t *inherit; /* descriptors that the restored rank finds */
 static pid_t pid;
 static bool committed, running;
+static bool lazy;           /* memory may follow later */
+static int opening;         /* helpers that have not said "opened" */
+static json_t *listening;   /* what has been said of ports, until all have */
+static json_t *ranges;      /* of memory that follows; NULL: not known yet */
+static json_t *restored;    /* the event, until the rank's memory is attended to */
 
 static void report(json_t *message)
 {
@@ -59,11 +65,15 @@ void snapc_lpm_target_reset(void)
         agent_fd = -1;
     }
     snapc_lpm_remove_image(&directory);
+    snapc_lpm_fill_reset();
     json_decref(inherit);
     json_decref(process);
-    inherit = process = NULL;
+    json_decref(listening);
+    json_decref(ranges);
+    json_decref(restored);
+    inherit = process = listening = ranges = restored = NULL;
     pid = 0;
-    committed = running = false;
+    committed = running = lazy = false;
 }
 
 /* ---- opening ---- */
@@ -128,6 +138,62 @@ static void close_rank_ends(int rank_end)
 
 static void arrived(void);
 
+static void opened(void)
+{
+    if (0 == --opening) {
+        report(json_pack("{s:s}", "event", "opened"));
+    }
+}
+
+static void is_listening(const char *key, json_t *event)
+{
+    if (NULL == listening) {
+        listening = json_pack("{s:s,s:o}", "event", "listening", "ifaces", snapc_lpm_inspect_interfaces());
+    }
+    json_object_set(listening, key, json_object_get(event, "port"));
+    if (!lazy || (NULL != json_object_get(listening, "port") && NULL != json_object_get(listening, "pages_port"))) {
+        report(json_incref(listening));
+    }
+}
+
+/* The copy is there; it may run when page faults of what it lacks are heard. */
+static void restored_when_attached(void)
+{
+    if (NULL == restored || (lazy && NULL == ranges)) {
+        return;
+    }
+    if (0 < json_array_size(ranges)) {
+        snapc_lpm_fill_attach(pid);
+    } else {
+        report(json_incref(restored));
+    }
+}
+
+static void pages_event(json_t *event)
+{
+    const char *name = lpm_msg_str(event, "event");
+
+    if (0 == strcmp("opened", name)) {
+        opened();
+    } else if (0 == strcmp("listening", name)) {
+        is_listening("pages_port", event);
+    } else if (0 == strcmp("attached", name)) {
+        json_object_set(restored, "missing_pages", json_object_get(event, "pages"));
+        report(json_incref(restored));
+    } else {
+        report(json_incref(event));
+    }
+}
+
+static void do_pages(const json_t *message)
+{
+    ranges = json_incref(json_object_get(message, "ranges"));
+    if (0 < json_array_size(ranges)) {
+        snapc_lpm_fill_expect(ranges);
+    }
+    restored_when_attached();
+}
+
 static void image_event(crs_lpm_image_t *from, json_t *event, void *arg)
 {
     const char *name = lpm_msg_str(event, "event");
@@ -138,8 +204,19 @@ static void image_event(crs_lpm_image_t *from, json_t *event, void *arg)
     if (NULL == name) {
         return;
     }
+    if (0 == strcmp("opened", name)) {
+        opened();
+        return;
+    }
+    if (0 == strcmp("listening", name)) {
+        is_listening("port", event);
+        return;
+    }
     if (0 == strcmp("restored", name) && 0 == lpm_msg_int(event, "pid", 1, INT32_MAX, &value)) {
         pid = (pid_t)value;
+        restored = json_incref(event);
+        restored_when_attached();
+        return;
     }
     if (0 == strcmp("running", name)) {
         running = true;
@@ -150,9 +227,6 @@ static void image_event(crs_lpm_image_t *from, json_t *event, void *arg)
         if (!running) {
             snapc_lpm_maps_lost(&rank);
         }
-    }
-    if (0 == strcmp("listening", name)) {
-        json_object_set_new(event, "ifaces", snapc_lpm_inspect_interfaces());
     }
     report(json_incref(event));
 }
@@ -178,6 +252,12 @@ static int start_helper(const json_t *message)
     command = json_copy((json_t *)message);
     json_object_set_new(command, "op", json_string("open_target"));
     json_object_del(command, "process");
+    lazy = lpm_msg_true(message, "lazy");
+    opening = lazy ? 2 : 1;
+    if (lazy && ORTE_SUCCESS != snapc_lpm_fill_open(message, pages_event)) {
+        json_decref(command);
+        return ORTE_ERROR;
+    }
     return (0 == snapc_lpm_image_ops()->command(image, command)) ? ORTE_SUCCESS : ORTE_ERROR;
 }
 
@@ -216,6 +296,7 @@ static void do_rollback(void)
         report_failure("rollback", "already committed");
         return;
     }
+    snapc_lpm_fill_reset();
     if (NULL == image || 0 != snapc_lpm_image_ops()->command(image, json_pack("{s:s}", "op", "rollback"))) {
         report(json_pack("{s:s}", "event", "discarded"));
     }
@@ -240,7 +321,7 @@ static void do_commit(void)
     }
     agent_fd = -1;
     snapc_lpm_pmix_server_fix_collectives(opal_pmix.get_nspace(rank.jobid), 1);
-    if (0 != snapc_lpm_image_ops()->command(image, json_pack("{s:s}", "op", "commit"))) {
+    if (0 != snapc_lpm_image_ops()->command(image, json_pack("{s:s,s:b}", "op", "commit", "stopped", 0 < json_array_size(ranges)))) {
         report_failure("commit", "lpm-helper is gone");
         snapc_lpm_maps_lost(&rank);
     }
@@ -264,6 +345,8 @@ void snapc_lpm_target_command(const char *op, json_t *message)
 {
     if (0 == strcmp("open", op)) {
         do_open(message);
+    } else if (0 == strcmp("pages", op)) {
+        do_pages(message);
     } else if (0 == strcmp("restore", op)) {
         do_restore();
     } else if (0 == strcmp("commit", op)) {

@@ -340,7 +340,7 @@ static void rogue_open(fixture_t *f, rogue_t *r, side_t *tgt)
     assert_int_equal(0, socketpair(AF_UNIX, SOCK_STREAM, 0, sv));
     r->fd = sv[0];
     side(f, tgt, sv[1], IMAGE_TARGET, f->key);
-    assert_int_equal(0, image_auth_hello(IMAGE_SOURCE, mine));
+    assert_int_equal(0, image_auth_hello(IMAGE_SOURCE, IMAGE_CHANNEL_IMAGES, mine));
     turn(f);
     assert_int_equal(sizeof(theirs), recv(r->fd, theirs, sizeof(theirs), MSG_WAITALL));
     assert_int_equal(0, image_auth_proof(f->key, IMAGE_SOURCE, mine, theirs, proof));
@@ -560,7 +560,7 @@ static void reflected_hello_and_garbage(void **state)
         if (0 == i) { /* its own words back */
             memcpy(junk, hello, sizeof(hello));
         } else if (1 == i) { /* another version */
-            assert_int_equal(0, image_auth_hello(IMAGE_SOURCE, junk));
+            assert_int_equal(0, image_auth_hello(IMAGE_SOURCE, IMAGE_CHANNEL_IMAGES, junk));
             junk[8]++;
         }
         assert_int_equal(sizeof(junk), send(sv[0], junk, sizeof(junk), MSG_NOSIGNAL));

@@ -1,0 +1,271 @@
+/*
+ * The pager's thread for what the rank waits for: page faults, and changes of its mappings.
+ *
+ * Copyright (c) 2026 The LPM authors
+ * SPDX-License-Identifier: BSD-3-Clause
+ */
+#include <errno.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "pager.h"
+#include "pages_uffd.h"
+#include "util_proc.h"
+
+/* Messages read at once, and faults that wait for their page; more stay in the kernel until there is room, and so do
+   forks when there are too many processes. */
+#define MESSAGES 32
+#define WAITING  512
+
+typedef struct {
+    uint64_t number;
+    double since;
+} waiting_t;
+
+typedef struct {
+    pager_t *p;
+    waiting_t waiting[WAITING]; /* in the order in which they have been asked for */
+    size_t n;
+    struct {
+        pager_space_t *space;
+        uint64_t at;
+    } faults[MESSAGES];
+    size_t n_faults;
+    bool lost; /* the connection over which they have been asked for */
+    struct pollfd polled[PAGER_SPACES_MAX + 2];
+} faults_t;
+
+/* ---- events: with the write lock held ---- */
+
+static void on_fork(pager_t *p, const pager_space_t *parent, int uffd)
+{
+    pages_space_t *copy = pages_space_copy(parent->pages);
+
+    if (NULL == copy) {
+        p->broken = true; /* the descriptor stays open: the new process waits */
+        return;
+    }
+    pager_add(p, uffd, copy);
+}
+
+/* A thread that waits for a page there sees what has become of it. */
+static void on_removed(pager_space_t *s, uint64_t start, uint64_t end)
+{
+    pages_space_removed(s->pages, start, end);
+    uffd_wake(s->uffd, start, end - start);
+}
+
+static void on_moved(pager_t *p, pager_space_t *s, uint64_t from, uint64_t to, uint64_t bytes)
+{
+    if (0 != pages_space_moved(s->pages, from, to, bytes)) {
+        p->broken = true;
+    }
+    uffd_wake(s->uffd, from, bytes);
+}
+
+static void on_message(faults_t *f, pager_space_t *s, const struct uffd_msg *m)
+{
+    switch (m->event) {
+    case UFFD_EVENT_PAGEFAULT:
+        f->faults[f->n_faults].space = s;
+        f->faults[f->n_faults++].at = m->arg.pagefault.address & ~(uint64_t)(PAGE_BYTES - 1);
+        break;
+    case UFFD_EVENT_FORK: on_fork(f->p, s, (int)m->arg.fork.ufd); break;
+    case UFFD_EVENT_REMAP: on_moved(f->p, s, m->arg.remap.from, m->arg.remap.to, m->arg.remap.len); break;
+    case UFFD_EVENT_REMOVE:
+    case UFFD_EVENT_UNMAP: on_removed(s, m->arg.remove.start, m->arg.remove.end); break;
+    default: break;
+    }
+}
+
+static void read_messages(faults_t *f, pager_space_t *s)
+{
+    struct uffd_msg messages[MESSAGES];
+    ssize_t n;
+
+    f->n_faults = 0;
+    (void)pthread_rwlock_wrlock(&f->p->lock);
+    n = read(s->uffd, messages, sizeof(messages));
+    for (ssize_t i = 0; i < n / (ssize_t)sizeof(messages[0]); i++) {
+        on_message(f, s, &messages[i]);
+    }
+    (void)pthread_rwlock_unlock(&f->p->lock);
+}
+
+/* ---- faults ---- */
+
+static void ask(faults_t *f, uint64_t number)
+{
+    pages_link_t *link = &f->p->urgent;
+    const pages_range_t *r = pages_ranges_of(&f->p->ranges, number);
+    wire_head_t get = {.type = WIRE_GET, .count = 1, .at = r->start + (number - r->first) * PAGE_BYTES};
+
+    if (!f->p->urgent_up) {
+        f->lost = true; /* it is asked for when there is a connection again */
+    } else if (0 != pages_link_send(link, &get)) {
+        pages_link_shut(link); /* reading from it tells */
+    }
+}
+
+static bool is_waited_for(const faults_t *f, uint64_t number)
+{
+    for (size_t i = 0; i < f->n; i++) {
+        if (f->waiting[i].number == number) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A page that is not missing was never there, or has been discarded: zeros. */
+static void give_zeros(pager_t *p, pager_space_t *s, uint64_t at)
+{
+    uffd_result_t r;
+
+    (void)pthread_rwlock_rdlock(&p->lock);
+    r = uffd_zero(s->uffd, at);
+    if (UFFD_FILLED == r) {
+        p->stats.zero_pages++;
+    } else {
+        s->gone = s->gone || UFFD_GONE == r;
+        uffd_wake(s->uffd, at, PAGE_BYTES); /* it faults again, if there is still a reason to */
+    }
+    (void)pthread_rwlock_unlock(&p->lock);
+}
+
+static void on_fault(faults_t *f, pager_space_t *s, uint64_t at)
+{
+    pager_t *p = f->p;
+    const double now = util_now_ms();
+    uint64_t number = pages_space_number(s->pages, at);
+
+    p->stats.faults++;
+    if (NO_PAGE == number || !pages_space_lacks(s->pages, number)) {
+        give_zeros(p, s, at);
+        return;
+    }
+    p->last_fault = number;
+    p->fault_count++;
+    if (!is_waited_for(f, number)) {
+        f->waiting[f->n++] = (waiting_t){number, now};
+        ask(f, number);
+    }
+}
+
+/* ---- answers ---- */
+
+static void note_latency(pager_t *p, double since)
+{
+    const double us = (util_now_ms() - since) * 1e3;
+
+    p->stats.latency[us < PAGER_LATENCY_MAX ? (size_t)us : PAGER_LATENCY_MAX]++;
+}
+
+static void arrived(faults_t *f, uint64_t number)
+{
+    for (size_t i = 0; i < f->n; i++) {
+        if (f->waiting[i].number == number) {
+            note_latency(f->p, f->waiting[i].since);
+            memmove(&f->waiting[i], &f->waiting[i + 1], (--f->n - i) * sizeof(f->waiting[0]));
+            return;
+        }
+    }
+}
+
+static int take_answer(faults_t *f)
+{
+    pager_t *p = f->p;
+    const pages_range_t *r;
+    wire_head_t head;
+    uint64_t number;
+
+    if (0 != pages_link_receive(&p->urgent, 0, &head) || 1 != head.count ||
+        (WIRE_DATA != head.type && WIRE_ZERO != head.type) ||
+        NULL == (r = pages_ranges_find(&p->ranges, head.at))) {
+        return -1;
+    }
+    number = pages_number(r, head.at);
+    p->stats.urgent_pages += pager_place(p, number, 1, WIRE_DATA == head.type ? p->urgent.content : NULL);
+    arrived(f, number);
+    return 0;
+}
+
+/* ---- the thread ---- */
+
+static void lose(faults_t *f)
+{
+    f->lost = true;
+    f->p->urgent_up = false; /* the main thread closes it and waits for another */
+    pager_wake(f->p->wake_main);
+}
+
+/* What had been asked for over the connection that is gone. */
+static void ask_again(faults_t *f)
+{
+    for (size_t i = 0; i < f->n; i++) {
+        ask(f, f->waiting[i].number);
+    }
+}
+
+static nfds_t prepare_poll(faults_t *f)
+{
+    pager_t *p = f->p;
+    const size_t n = p->n_spaces;
+    const bool room = WAITING - MESSAGES >= f->n && MESSAGES <= pager_room(p) && !p->broken;
+
+    f->polled[0] = (struct pollfd){.fd = p->wake_fault, .events = POLLIN};
+    f->polled[1] = (struct pollfd){.fd = p->urgent_up ? p->urgent.fd : -1, .events = POLLIN};
+    for (size_t i = 0; i < n; i++) {
+        f->polled[i + 2] = (struct pollfd){.fd = room && !p->space[i].gone ? p->space[i].uffd : -1, .events = POLLIN};
+    }
+    return n + 2;
+}
+
+/* The rank waits for it: before whatever else wants to run here, if that is permitted. */
+static void hurry(void)
+{
+    const struct sched_param first = {.sched_priority = 1};
+
+    (void)pthread_setschedparam(pthread_self(), SCHED_RR, &first);
+}
+
+void *pager_fault_main(void *arg)
+{
+    static faults_t faults;
+    faults_t *f = &faults;
+    pager_t *p = f->p = arg;
+
+    hurry();
+    while (!p->ending) {
+        nfds_t n;
+
+        if (p->urgent_up && f->lost) {
+            f->lost = false;
+            ask_again(f);
+        }
+        n = prepare_poll(f);
+        if (0 > poll(f->polled, n, -1)) {
+            continue; /* EINTR */
+        }
+        if (0 != f->polled[0].revents) {
+            pager_hush(p->wake_fault);
+        }
+        for (nfds_t i = 2; i < n; i++) {
+            if (0 != (f->polled[i].revents & POLLIN)) {
+                read_messages(f, &p->space[i - 2]);
+                for (size_t k = 0; k < f->n_faults; k++) {
+                    on_fault(f, f->faults[k].space, f->faults[k].at);
+                }
+                pager_wake(p->wake_stream); /* another process may have come, with pages missing */
+            }
+        }
+        if (0 != f->polled[1].revents && 0 != take_answer(f)) {
+            lose(f);
+        }
+    }
+    return NULL;
+}

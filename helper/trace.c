@@ -1,0 +1,200 @@
+/*
+ * Holding the threads of another process with ptrace(2).
+ *
+ * Copyright (c) 2026 The LPM authors
+ * SPDX-License-Identifier: BSD-3-Clause
+ */
+#include "trace.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "trace_int.h"
+#include "util_proc.h"
+
+/* A thread that stops does so within microseconds, unless the kernel is busy for it. */
+#define LOOK_AGAIN_NS 20000
+
+static void short_pause(void)
+{
+    const struct timespec ts = {0, LOOK_AGAIN_NS};
+
+    (void)nanosleep(&ts, NULL);
+}
+
+/* Calls fn for each thread; stops at the first non-zero result. @return that, 0, or -1 with errno set */
+static int each_thread(pid_t pid, int (*fn)(pid_t tid, void *arg), void *arg)
+{
+    char path[64];
+    struct dirent *e;
+    DIR *d;
+    int rc = 0;
+
+    snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+    d = opendir(path);
+    if (NULL == d) {
+        errno = ESRCH;
+        return -1;
+    }
+    while (0 == rc && NULL != (e = readdir(d))) {
+        const pid_t tid = (pid_t)atoi(e->d_name);
+
+        rc = 0 < tid ? fn(tid, arg) : 0;
+    }
+    (void)closedir(d);
+    return rc;
+}
+
+/* 'T' when it has stopped; 0 when it is gone */
+static char state_of(pid_t pid, pid_t tid)
+{
+    char path[64], line[512], *tail;
+    size_t n;
+    FILE *f;
+
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", (int)pid, (int)tid);
+    f = fopen(path, "re");
+    if (NULL == f) {
+        return 0;
+    }
+    n = fread(line, 1, sizeof(line) - 1, f);
+    line[n] = '\0';
+    (void)fclose(f);
+    tail = strrchr(line, ')');
+    return NULL == tail || ' ' != tail[1] ? 0 : tail[2];
+}
+
+static int is_going(pid_t tid, void *arg)
+{
+    const char state = state_of(*(pid_t *)arg, tid);
+
+    return 0 != state && NULL == strchr("TtZX", state) ? 1 : 0;
+}
+
+int trace_await_stop(pid_t pid, int limit_ms)
+{
+    const double until = util_now_ms() + limit_ms;
+    int going;
+
+    while (1 == (going = each_thread(pid, is_going, &pid))) {
+        if (util_now_ms() > until) {
+            errno = ETIMEDOUT;
+            return -1;
+        }
+        short_pause();
+    }
+    return going;
+}
+
+int trace_stop(pid_t pid, int limit_ms)
+{
+    return 0 == kill(pid, SIGSTOP) ? trace_await_stop(pid, limit_ms) : -1;
+}
+
+void trace_cont(pid_t pid)
+{
+    (void)kill(pid, SIGCONT); /* one that is dead has nothing to go on with */
+}
+
+int trace_wait(pid_t tid, int limit_ms, int *status)
+{
+    const double until = util_now_ms() + limit_ms;
+    pid_t got;
+
+    while (0 == (got = waitpid(tid, status, __WALL | WNOHANG)) || (0 > got && EINTR == errno)) {
+        if (util_now_ms() > until) {
+            errno = ETIMEDOUT;
+            return -1;
+        }
+        short_pause();
+    }
+    if (0 < got && !WIFSTOPPED(*status)) {
+        errno = ESRCH;
+        return -1;
+    }
+    return 0 < got ? 0 : -1;
+}
+
+static int add(trace_t *t, pid_t tid)
+{
+    pid_t *more = realloc(t->tids, (t->n + 1) * sizeof(*more));
+
+    if (NULL == more) {
+        errno = ENOMEM;
+        return -1;
+    }
+    t->tids = more;
+    t->tids[t->n++] = tid;
+    return 0;
+}
+
+static int seize(trace_t *t, pid_t tid, uintptr_t options)
+{
+    int status;
+
+    if (0 != add(t, tid)) {
+        return -1;
+    }
+    if (0 != ptrace(PTRACE_SEIZE, tid, NULL, (void *)options)) {
+        --t->n;
+        return -1;
+    }
+    /* a thread that has stopped traps once more by itself; one that runs does when it is interrupted */
+    if (0 != ptrace(PTRACE_INTERRUPT, tid, NULL, NULL)) {
+        return -1;
+    }
+    do {
+        if (0 != trace_wait(tid, t->limit_ms, &status)) {
+            return -1;
+        }
+        if (PTRACE_EVENT_STOP == status >> 16) {
+            return 0;
+        }
+        /* a signal that was on its way; the stop comes next */
+    } while (0 == ptrace(PTRACE_CONT, tid, NULL, (void *)(uintptr_t)WSTOPSIG(status)));
+    return -1;
+}
+
+static int hold_thread(pid_t tid, void *arg)
+{
+    return seize(arg, tid, PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEFORK | PTRACE_O_EXITKILL);
+}
+
+static int fail_hold(trace_t *t)
+{
+    const int err = errno;
+
+    trace_release(t);
+    errno = err;
+    return -1;
+}
+
+int trace_hold(trace_t *t, pid_t pid)
+{
+    t->pid = pid;
+    return 0 == each_thread(pid, hold_thread, t) ? 0 : fail_hold(t);
+}
+
+int trace_hold_one(trace_t *t, pid_t pid, pid_t tid)
+{
+    t->pid = pid;
+    return 0 == seize(t, tid, PTRACE_O_TRACESYSGOOD) ? 0 : fail_hold(t);
+}
+
+void trace_release(trace_t *t)
+{
+    for (size_t i = 0; i < t->n; i++) {
+        (void)ptrace(PTRACE_DETACH, t->tids[i], NULL, NULL); /* fails only for one that is gone */
+    }
+    free(t->tids);
+    t->tids = NULL;
+    t->n = 0;
+}

@@ -1,0 +1,149 @@
+/*
+ * The memory of a process: which parts of it may follow later.
+ *
+ * Copyright (c) 2026 The LPM authors
+ * SPDX-License-Identifier: BSD-3-Clause
+ */
+#include "vma.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define KIB 1024
+
+static vma_t *append(vma_list_t *list)
+{
+    vma_t *more;
+
+    if (0 == (list->n & (list->n - 1))) { /* the room is a power of two */
+        more = realloc(list->v, (0 == list->n ? 1 : 2 * list->n) * sizeof(*more));
+        if (NULL == more) {
+            return NULL;
+        }
+        list->v = more;
+    }
+    memset(&list->v[list->n], 0, sizeof(*list->v));
+    return &list->v[list->n++];
+}
+
+/* 55d0c0000000-55d0c0021000 rw-p 00000000 00:00 0          [heap] */
+static bool read_head(const char *line, vma_t *v)
+{
+    unsigned major, minor;
+    int name = 0;
+
+    if (6 != sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %*x %x:%x %" SCNu64 " %n", &v->start, &v->end, v->perms, &major,
+                    &minor, &v->inode, &name)) {
+        return false;
+    }
+    v->device = 0 != major || 0 != minor;
+    snprintf(v->name, sizeof(v->name), "%.*s", (int)strcspn(line + name, "\n"), line + name);
+    return true;
+}
+
+static void read_detail(const char *line, vma_t *v)
+{
+    uint64_t kib;
+
+    if (1 == sscanf(line, "Rss: %" SCNu64, &kib) || 1 == sscanf(line, "Swap: %" SCNu64, &kib)) {
+        v->filled += kib * KIB;
+    } else if (0 == strncmp(line, "VmFlags:", 8)) {
+        snprintf(v->flags, sizeof(v->flags), "%.*s ", (int)strcspn(line + 8, "\n"), line + 8);
+    }
+}
+
+int vma_parse(FILE *smaps, vma_list_t *list)
+{
+    char *line = NULL;
+    size_t room = 0;
+    vma_t head, *v;
+    int rc = 0;
+
+    *list = (vma_list_t){NULL, 0};
+    while (0 == rc && 0 < getline(&line, &room, smaps)) {
+        memset(&head, 0, sizeof(head));
+        if ('A' <= line[0] && 'Z' >= line[0]) {
+            if (0 < list->n) {
+                read_detail(line, &list->v[list->n - 1]);
+            }
+        } else if (read_head(line, &head)) {
+            v = append(list);
+            rc = NULL == v ? -1 : 0;
+            if (0 == rc) {
+                *v = head;
+            }
+        }
+    }
+    free(line);
+    errno = 0 == rc ? errno : ENOMEM;
+    return rc;
+}
+
+int vma_read(pid_t pid, vma_list_t *list)
+{
+    char path[64];
+    FILE *f;
+    int rc;
+
+    *list = (vma_list_t){NULL, 0};
+    snprintf(path, sizeof(path), "/proc/%d/smaps", (int)pid);
+    f = fopen(path, "re");
+    if (NULL == f) {
+        return -1;
+    }
+    rc = vma_parse(f, list);
+    (void)fclose(f);
+    return rc;
+}
+
+void vma_free(vma_list_t *list)
+{
+    free(list->v);
+    *list = (vma_list_t){NULL, 0};
+}
+
+vma_t *vma_find(const vma_list_t *list, uint64_t at)
+{
+    for (size_t i = 0; i < list->n; i++) {
+        if (list->v[i].start <= at && at < list->v[i].end) {
+            return &list->v[i];
+        }
+    }
+    return NULL;
+}
+
+const char *vma_why_not_later(const vma_t *v, uint64_t least)
+{
+    static const struct {
+        const char *flag, *why;
+    } flags[] = {{" lo ", "locked"},
+                 {" ht ", "huge pages of hugetlbfs"},
+                 {" gd ", "a stack"},
+                 {" ss ", "a shadow stack"},
+                 {" io ", "memory of a device"},
+                 {" pf ", "memory of a device"},
+                 {" dc ", "not inherited (MADV_DONTFORK)"},
+                 {" wf ", "not inherited (MADV_WIPEONFORK)"},
+                 {" um ", "its page faults are handled by the program"},
+                 {" uw ", "its page faults are handled by the program"},
+                 {" ui ", "its page faults are handled by the program"},
+                 {" gu ", "it has guard pages of MADV_GUARD_INSTALL"}};
+
+    if ('p' != v->perms[3]) {
+        return "shared";
+    }
+    if (0 != v->inode || v->device) {
+        return "of a file";
+    }
+    if ('[' == v->name[0] && 0 != strcmp("[heap]", v->name) && 0 != strncmp("[anon:", v->name, 6)) {
+        return 0 == strcmp("[stack]", v->name) ? "a stack" : "the kernel's";
+    }
+    for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
+        if (NULL != strstr(v->flags, flags[i].flag)) {
+            return flags[i].why;
+        }
+    }
+    return v->filled < least ? "small" : NULL;
+}
