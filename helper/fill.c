@@ -30,6 +30,7 @@ typedef struct {
     double since; /* it has been attached */
     pager_t p;
     struct event *ev_wake;
+    json_t *report; /* to be said in the end */
 } fill_t;
 
 static void fail(fill_t *f, const char *stage, const char *message)
@@ -135,21 +136,35 @@ static int start_threads(fill_t *f)
     return p->fault_runs && p->stream_runs ? 0 : -1;
 }
 
+/* A moment later, when what we have said has been sent. */
+static void on_collapse(evutil_socket_t fd, short what, void *arg)
+{
+    fill_t *f = arg;
+
+    (void)fd;
+    (void)what;
+    json_object_set_new(f->report, "huge_pages", json_integer((json_int_t)pager_collapse(&f->p, f->pid)));
+    helper_say(f->h, f->report);
+    f->report = NULL;
+    helper_end(f->h, 0);
+}
+
 /* Nothing is missing: without userfaultfd the kernel does the rest, and pages that are not there are zeros. */
 static void finish(fill_t *f)
 {
+    static const struct timeval now = {0, 0};
     const double ms = util_now_ms() - f->since;
-    json_t *report;
 
     f->ended = true;
     stop_threads(f);
-    report = pager_report(&f->p);
+    f->report = pager_report(&f->p);
+    helper_say(f->h, json_pack("{s:s}", "event", "complete")); /* the safe is emptied, too */
     pager_detach(&f->p);
-    json_object_set_new(report, "event", json_string("filled"));
-    json_object_set_new(report, "ms", json_real(ms));
-    json_object_set_new(report, "huge_pages", json_integer((json_int_t)pager_collapse(&f->p, f->pid)));
-    helper_say(f->h, report);
-    helper_end(f->h, 0);
+    json_object_set_new(f->report, "event", json_string("filled"));
+    json_object_set_new(f->report, "fill_ms", json_real(ms));
+    if (0 != event_base_once(f->base, -1, EV_TIMEOUT, on_collapse, f, &now)) {
+        on_collapse(-1, 0, f);
+    }
 }
 
 /* What another process has left in the safe. @return whether the rank's own memory is among it */

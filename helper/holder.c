@@ -227,10 +227,6 @@ int holder_make(holder_t *h, pid_t rank, uint64_t least, int limit_ms, const cha
         return 0;
     }
     drop_holder(h);
-    if (NOT_MADE == made) {
-        trace_cont(rank);
-        h->stopped = false;
-    }
     return NOT_MADE == made ? 0 : -1;
 }
 

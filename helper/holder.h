@@ -31,7 +31,8 @@ typedef struct {
 /**
  * Stop the rank, make its holder and empty the rank.
  *
- * When it cannot be done, or is not worth while, the rank runs on complete, and there is no holder.
+ * When it cannot be done, or is not worth while, the rank stays complete, and there is no holder; the rank may have
+ * been stopped for it all the same.
  *
  * @param least  see vma_why_not_later()
  * @param limit_ms  for the rank's threads to react

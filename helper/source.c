@@ -228,8 +228,9 @@ static bool make_holder(source_t *s)
         return false;
     }
     ranges = pages_ranges_json(&s->holder.ranges);
-    helper_say(s->w.h, json_pack("{s:s,s:i,s:o,s:O,s:f,s:s*}", "event", "emptied", "holder", (int)s->holder.pid,
-                                 "ranges", ranges, "kept", s->holder.kept, "ms", util_now_ms() - since, "why", why));
+    helper_say(s->w.h, json_pack("{s:s,s:i,s:b,s:o,s:O,s:f,s:s*}", "event", "emptied", "holder", (int)s->holder.pid,
+                                 "stopped", s->holder.stopped, "ranges", ranges, "kept", s->holder.kept, "ms",
+                                 util_now_ms() - since, "why", why));
     return true;
 }
 

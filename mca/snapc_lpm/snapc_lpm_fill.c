@@ -38,7 +38,7 @@ static opal_event_t *again_timer, *safe_event;
 static int safe[2] = {-1, -1}; /* ours, the helper's */
 static kept_t *kept;
 static uint32_t n_kept;
-static bool attached;
+static bool attached, complete;
 
 static void helper_event(crs_lpm_image_t *from, json_t *event, void *arg);
 
@@ -166,7 +166,7 @@ static bool is_to_be_replaced(const json_t *event)
 {
     const char *name = lpm_msg_str(event, "event"), *stage = lpm_msg_str(event, "stage");
 
-    return attached && NULL != name && 0 == strcmp("failed", name) && NULL != stage && 0 == strcmp("helper", stage);
+    return attached && !complete && NULL != name && 0 == strcmp("failed", name) && NULL != stage && 0 == strcmp("helper", stage);
 }
 
 static void helper_event(crs_lpm_image_t *from, json_t *event, void *arg)
@@ -178,7 +178,9 @@ static void helper_event(crs_lpm_image_t *from, json_t *event, void *arg)
     if (from != helper || NULL == name) {
         return;
     }
-    take_into_safe(-1, 0, NULL); /* what the helper has sent before */
+    if (!complete) {
+        take_into_safe(-1, 0, NULL); /* what the helper has sent before */
+    }
     if (is_to_be_replaced(event)) {
         opal_output(0, "snapc/lpm: the helper that fills a moved rank's memory has ended; another one goes on");
         snapc_lpm_image_ops()->release(helper);
@@ -191,6 +193,14 @@ static void helper_event(crs_lpm_image_t *from, json_t *event, void *arg)
     }
     if (attached && (0 == strcmp("listening", name) || 0 == strcmp("opened", name) || 0 == strcmp("attached", name))) {
         return; /* of a new helper */
+    }
+    if (0 == strcmp("complete", name)) { /* nobody may wait for pages any more */
+        complete = true;
+        close_safe();
+        return;
+    }
+    if (complete && 0 == strcmp("failed", name)) {
+        json_object_set_new(event, "event", json_string("filled")); /* it was killed with nothing left to do */
     }
     attached = attached || 0 == strcmp("attached", name);
     tell(event);
@@ -242,5 +252,5 @@ void snapc_lpm_fill_reset(void)
     json_decref(expect_command);
     json_decref(attach_command);
     open_command = expect_command = attach_command = NULL;
-    attached = false;
+    attached = complete = false;
 }

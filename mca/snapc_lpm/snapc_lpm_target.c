@@ -35,6 +35,7 @@ static json_t *inherit; /* descriptors that the restored rank finds */
 static pid_t pid;
 static bool committed, running;
 static bool lazy;           /* memory may follow later */
+static bool stopped;        /* the rank was dumped as one that is */
 static int opening;         /* helpers that have not said "opened" */
 static json_t *listening;   /* what has been said of ports, until all have */
 static json_t *ranges;      /* of memory that follows; NULL: not known yet */
@@ -73,7 +74,7 @@ void snapc_lpm_target_reset(void)
     json_decref(restored);
     inherit = process = listening = ranges = restored = NULL;
     pid = 0;
-    committed = running = lazy = false;
+    committed = running = lazy = stopped = false;
 }
 
 /* ---- opening ---- */
@@ -188,6 +189,7 @@ static void pages_event(json_t *event)
 static void do_pages(const json_t *message)
 {
     ranges = json_incref(json_object_get(message, "ranges"));
+    stopped = lpm_msg_true(message, "stopped");
     if (0 < json_array_size(ranges)) {
         snapc_lpm_fill_expect(ranges);
     }
@@ -321,7 +323,7 @@ static void do_commit(void)
     }
     agent_fd = -1;
     snapc_lpm_pmix_server_fix_collectives(opal_pmix.get_nspace(rank.jobid), 1);
-    if (0 != snapc_lpm_image_ops()->command(image, json_pack("{s:s,s:b}", "op", "commit", "stopped", 0 < json_array_size(ranges)))) {
+    if (0 != snapc_lpm_image_ops()->command(image, json_pack("{s:s,s:b}", "op", "commit", "stopped", stopped))) {
         report_failure("commit", "lpm-helper is gone");
         snapc_lpm_maps_lost(&rank);
     }

@@ -235,6 +235,8 @@ static void test_too_small(void **state)
     assert_non_null(why);
     assert_int_equal(0, h.pid);
     assert_true(json_array_size(h.kept) > 0);
+    assert_true(h.stopped);
+    assert_int_equal(0, holder_give_back(&h, pid));
     holder_leave(&h);
     await_rounds(1);
     assert_int_equal(0, atomic_load(&shared->wrong));
