@@ -38,6 +38,7 @@ static int opening;                    /* helpers that have not said "opened" */
 static json_t *emptied;                /* what the helper said of the rank's memory; NULL: nothing was done to it */
 static crs_lpm_image_t *recovering;    /* puts right what the helper has left that was killed */
 static json_t *failure;                /* that it was; reported when this is done */
+static json_t *unserved;               /* why the rank's pages cannot be served */
 static opal_event_t *drain_timer;
 static int drain_tries;
 
@@ -73,7 +74,8 @@ void snapc_lpm_source_reset(void)
     json_decref(process);
     json_decref(emptied);
     json_decref(failure);
-    process = emptied = failure = NULL;
+    json_decref(unserved);
+    process = emptied = failure = unserved = NULL;
     pid = 0;
     detached = committed = false;
 }
@@ -175,8 +177,12 @@ static void image_event(crs_lpm_image_t *from, json_t *event, void *arg)
 
 static void pages_event(json_t *event)
 {
-    if (0 == strcmp("opened", lpm_msg_str(event, "event"))) {
+    const char *name = lpm_msg_str(event, "event");
+
+    if (0 == strcmp("opened", name)) {
         opened();
+    } else if (0 == strcmp("failed", name) && NULL != emptied && !committed) {
+        unserved = json_incref(event); /* the holder ends with a rollback, too, whose cause is to be heard first */
     } else {
         report(json_incref(event));
     }
@@ -331,6 +337,10 @@ static void do_commit(void)
 {
     snapc_lpm_agent_t *agent = snapc_lpm_local_agent(&rank);
 
+    if (NULL != unserved) {
+        report(json_incref(unserved));
+        return;
+    }
     if (NULL == agent || NULL == image || ORTE_SUCCESS != snapc_lpm_maps_disown(&rank, original_gone)) {
         report_failure("commit", "the original is gone already");
         return;

@@ -105,7 +105,7 @@ static void parse(int argc, char **argv)
         default: usage();
         }
     }
-    if (optind != argc || o.threads > o.blocks) {
+    if (optind != argc || o.threads > o.blocks || (1 < o.threads && 0 < o.fork_every)) {
         usage();
     }
 }
