@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 #include "pages_ranges.h"
+#include "vma.h"
 
 /*
  * The rank is stopped, and one of its threads made to fork(): the child shares all pages with it, copy on write, and
@@ -28,18 +29,22 @@ typedef struct {
     bool stopped;          /* the rank is, by us */
 } holder_t;
 
+/** Look at the rank's memory beforehand: it takes long, and the rank runs meanwhile. vma_free() in any case */
+int holder_look(pid_t rank, vma_list_t *known);
+
 /**
  * Stop the rank, make its holder and empty the rank.
  *
  * When it cannot be done, or is not worth while, the rank stays complete, and there is no holder; the rank may have
  * been stopped for it all the same.
  *
+ * @param known  of holder_look() shortly before, or NULL
  * @param least  see vma_why_not_later()
  * @param limit_ms  for the rank's threads to react
  * @param why  set to the cause when there is no holder; constant text
  * @return 0; -1 when the rank is damaged and must not run on (it is killed)
  */
-int holder_make(holder_t *h, pid_t rank, uint64_t least, int limit_ms, const char **why);
+int holder_make(holder_t *h, pid_t rank, const vma_list_t *known, uint64_t least, int limit_ms, const char **why);
 
 /**
  * Give the rank its memory back from the holder, which is then gone, and let it run.

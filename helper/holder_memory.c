@@ -133,6 +133,32 @@ int holder_runs(pid_t holder, const pages_ranges_t *ranges, holder_runs_t *runs)
     return rc;
 }
 
+uint64_t holder_first(pid_t pid, const pages_range_t *range)
+{
+    const int pagemap = open_proc(pid, "pagemap", O_RDONLY);
+    struct page_region region;
+    struct pm_scan_arg arg = {
+        .size = sizeof(arg),
+        .start = range->start,
+        .end = range->end,
+        .vec = (uintptr_t)&region,
+        .vec_len = 1,
+        .max_pages = 1,
+        .category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+        .return_mask = PAGE_IS_PRESENT,
+    };
+    int n, err;
+
+    if (0 > pagemap) {
+        return UINT64_MAX;
+    }
+    n = ioctl(pagemap, PAGEMAP_SCAN, &arg);
+    err = errno;
+    (void)close(pagemap);
+    errno = err;
+    return 0 > n ? UINT64_MAX : 0 == n ? range->end : region.start;
+}
+
 void holder_runs_free(holder_runs_t *runs)
 {
     free(runs->r);

@@ -30,6 +30,12 @@ typedef struct {
 /** Find out what is there. @return 0, or -1 with errno set. holder_runs_free() in any case. */
 int holder_runs(pid_t holder, const pages_ranges_t *ranges, holder_runs_t *runs);
 
+/**
+ * The first page of a range that is there in a process.
+ * @return its address, the range's end when none is; UINT64_MAX with errno set, ENOTTY: this kernel cannot tell (< 6.7)
+ */
+uint64_t holder_first(pid_t pid, const pages_range_t *range);
+
 void holder_runs_free(holder_runs_t *runs);
 
 /** The first run that ends behind an address, or NULL. */

@@ -31,6 +31,7 @@ typedef struct {
     image_connector_t *connector;
     double since; /* freeze was ordered */
     int64_t least; /* bytes from which on memory follows later; 0: none does */
+    vma_list_t known; /* the process' mappings as they were before */
     holder_t holder;
 } source_t;
 
@@ -223,7 +224,7 @@ static bool make_holder(source_t *s)
     const char *why = NULL;
     json_t *ranges;
 
-    if (0 != holder_make(&s->holder, s->pid, (uint64_t)s->least, s->w.timeout_ms, &why)) {
+    if (0 != holder_make(&s->holder, s->pid, &s->known, (uint64_t)s->least, s->w.timeout_ms, &why)) {
         SOURCE_FAIL(s, "freeze", "process %d did not do what it was made to, and was killed", (int)s->pid);
         return false;
     }
@@ -292,6 +293,7 @@ static void source_dispose(void *self)
     image_connector_free(s->connector);
     work_dispose(&s->w);
     holder_leave(&s->holder);
+    vma_free(&s->known);
     json_decref(s->addrs);
     if (0 <= s->pidfd) {
         close(s->pidfd);
@@ -318,6 +320,10 @@ static int open_all(source_t *s, helper_t *h, struct event_base *base, const jso
     s->pidfd = util_pidfd_open(s->pid);
     if (0 > s->pidfd) {
         (void)work_judge(&s->w, "open", "process %d: %s", (int)s->pid, strerror(errno));
+        return -1;
+    }
+    if (0 < s->least && 0 != holder_look(s->pid, &s->known)) {
+        (void)work_judge(&s->w, "open", "the memory of process %d: %s", (int)s->pid, strerror(errno));
         return -1;
     }
     s->addrs = json_incref(json_object_get(msg, "peer_addrs"));

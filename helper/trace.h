@@ -71,6 +71,10 @@ int trace_call_begin(trace_call_t *c, pid_t tid, int limit_ms);
 /** Make the call number @p nr. @return its result, -errno on failure; *failed is set when the call was not made. */
 int64_t trace_call(trace_call_t *c, bool *failed, long nr, uint64_t a, uint64_t b, uint64_t d, uint64_t e);
 
+/** The same in two steps, so that several threads work at once. @return 0, or -1 when the call is not made */
+int trace_call_start(trace_call_t *c, long nr, uint64_t a, uint64_t b, uint64_t d, uint64_t e);
+int64_t trace_call_finish(trace_call_t *c, bool *failed);
+
 /** Put everything back. @return 0, or -1 when that fails: the thread must not run any more. */
 int trace_call_end(trace_call_t *c);
 

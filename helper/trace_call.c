@@ -105,14 +105,14 @@ int trace_call_begin(trace_call_t *c, pid_t tid, int limit_ms)
     return (int)ptrace(PTRACE_SETSIGMASK, tid, (void *)MASK_BYTES, &all);
 }
 
-/* On to the next stop in or out of the kernel. */
-static int advance(trace_call_t *c)
+/* On to the next stop in or out of the kernel; if need be over the event of a new child. */
+static int arrive(trace_call_t *c)
 {
     unsigned long child;
     int status;
 
     for (;;) {
-        if (0 != ptrace(PTRACE_SYSCALL, c->tid, NULL, NULL) || 0 != trace_wait(c->tid, c->limit_ms, &status)) {
+        if (0 != trace_wait(c->tid, c->limit_ms, &status)) {
             return -1;
         }
         if ((SIGTRAP | 0x80) == WSTOPSIG(status)) {
@@ -124,10 +124,13 @@ static int advance(trace_call_t *c)
             errno = EINTR; /* nothing but a fatal signal gets through */
             return -1;
         }
+        if (0 != ptrace(PTRACE_SYSCALL, c->tid, NULL, NULL)) {
+            return -1;
+        }
     }
 }
 
-int64_t trace_call(trace_call_t *c, bool *failed, long nr, uint64_t a, uint64_t b, uint64_t d, uint64_t e)
+int trace_call_start(trace_call_t *c, long nr, uint64_t a, uint64_t b, uint64_t d, uint64_t e)
 {
     struct user_regs_struct regs;
 
@@ -141,9 +144,27 @@ int64_t trace_call(trace_call_t *c, bool *failed, long nr, uint64_t a, uint64_t 
     regs.r10 = e;
     regs.r8 = regs.r9 = 0;
     c->child = 0;
-    *failed = 0 != ptrace(PTRACE_SETREGS, c->tid, NULL, &regs) || 0 != advance(c) || 0 != advance(c) ||
-              0 != ptrace(PTRACE_GETREGS, c->tid, NULL, &regs);
+    return 0 != ptrace(PTRACE_SETREGS, c->tid, NULL, &regs) || 0 != ptrace(PTRACE_SYSCALL, c->tid, NULL, NULL) ||
+                   0 != arrive(c) || 0 != ptrace(PTRACE_SYSCALL, c->tid, NULL, NULL)
+               ? -1
+               : 0;
+}
+
+int64_t trace_call_finish(trace_call_t *c, bool *failed)
+{
+    struct user_regs_struct regs;
+
+    *failed = 0 != arrive(c) || 0 != ptrace(PTRACE_GETREGS, c->tid, NULL, &regs);
     return *failed ? -errno : (int64_t)regs.rax;
+}
+
+int64_t trace_call(trace_call_t *c, bool *failed, long nr, uint64_t a, uint64_t b, uint64_t d, uint64_t e)
+{
+    if (0 != trace_call_start(c, nr, a, b, d, e)) {
+        *failed = true;
+        return -errno;
+    }
+    return trace_call_finish(c, failed);
 }
 
 int trace_call_end(trace_call_t *c)
@@ -233,6 +254,25 @@ int64_t trace_call(trace_call_t *c, bool *failed, long nr, uint64_t a, uint64_t 
     (void)b;
     (void)d;
     (void)e;
+    *failed = true;
+    return -ENOTSUP;
+}
+
+int trace_call_start(trace_call_t *c, long nr, uint64_t a, uint64_t b, uint64_t d, uint64_t e)
+{
+    (void)c;
+    (void)nr;
+    (void)a;
+    (void)b;
+    (void)d;
+    (void)e;
+    errno = ENOTSUP;
+    return -1;
+}
+
+int64_t trace_call_finish(trace_call_t *c, bool *failed)
+{
+    (void)c;
     *failed = true;
     return -ENOTSUP;
 }

@@ -81,14 +81,14 @@ int vma_parse(FILE *smaps, vma_list_t *list)
     return rc;
 }
 
-int vma_read(pid_t pid, vma_list_t *list)
+static int read_file(pid_t pid, const char *name, vma_list_t *list)
 {
     char path[64];
     FILE *f;
     int rc;
 
     *list = (vma_list_t){NULL, 0};
-    snprintf(path, sizeof(path), "/proc/%d/smaps", (int)pid);
+    snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
     f = fopen(path, "re");
     if (NULL == f) {
         return -1;
@@ -96,6 +96,51 @@ int vma_read(pid_t pid, vma_list_t *list)
     rc = vma_parse(f, list);
     (void)fclose(f);
     return rc;
+}
+
+int vma_read(pid_t pid, vma_list_t *list)
+{
+    return read_file(pid, "smaps", list);
+}
+
+/* Takes over what is known of a mapping. @return false: too little */
+static bool take_over(vma_t *v, const vma_list_t *known, size_t *first, uint64_t least)
+{
+    const bool matters = 'p' == v->perms[3] && 0 == v->inode && least <= v->end - v->start;
+    uint64_t covered = 0;
+    size_t i = *first;
+
+    while (i < known->n && known->v[i].end <= v->start) {
+        i++;
+    }
+    *first = i;
+    for (; i < known->n && known->v[i].start < v->end; i++) {
+        const vma_t *k = &known->v[i];
+
+        if ('\0' != v->flags[0] && 0 != strcmp(v->flags, k->flags)) {
+            return !matters;
+        }
+        memcpy(v->flags, k->flags, sizeof(v->flags));
+        v->filled += k->filled;
+        covered += (k->end < v->end ? k->end : v->end) - (k->start > v->start ? k->start : v->start);
+    }
+    return !matters || (0 < covered && (least <= v->filled || v->end - v->start - covered < least));
+}
+
+int vma_read_again(pid_t pid, const vma_list_t *known, uint64_t least, vma_list_t *list)
+{
+    size_t first = 0;
+
+    if (0 != read_file(pid, "maps", list)) {
+        return -1;
+    }
+    for (size_t i = 0; i < list->n; i++) {
+        if (!take_over(&list->v[i], known, &first, least)) {
+            vma_free(list);
+            return vma_read(pid, list);
+        }
+    }
+    return 0;
 }
 
 void vma_free(vma_list_t *list)

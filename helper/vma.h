@@ -22,7 +22,6 @@ typedef struct {
     char name[64];   /* beginning of what it maps; empty: nothing */
     uint64_t filled; /* bytes in memory or swapped out */
     char flags[192]; /* VmFlags: words of two letters, each with a blank before and behind */
-    const char *why; /* it does not follow later, constant; NULL: it does */
 } vma_t;
 
 typedef struct {
@@ -33,7 +32,15 @@ typedef struct {
 /** Read the mappings of a process. @return 0, or -1 with errno set. vma_free() in any case */
 int vma_read(pid_t pid, vma_list_t *list);
 
-/** The same from text in the format of smaps. */
+/**
+ * Read the mappings of a process some of which are known from shortly before, which takes much less time: of a mapping
+ * that was there the flags are taken as they were, and what it holds as well. Only if there is a new one of @p least
+ * bytes or more, or one that has grown by as much, or has come of several, all is read.
+ * @return as vma_read()
+ */
+int vma_read_again(pid_t pid, const vma_list_t *known, uint64_t least, vma_list_t *list);
+
+/** The same from text in the format of smaps, or of maps. */
 int vma_parse(FILE *smaps, vma_list_t *list);
 
 void vma_free(vma_list_t *list);
@@ -50,7 +57,7 @@ vma_t *vma_find(const vma_list_t *list, uint64_t at);
  * copy that keeps them is made by fork(), so it has to be inherited as it is (no MADV_DONTFORK or MADV_WIPEONFORK).
  * Below @p least bytes in memory it is not worth a thing.
  *
- * Stacks and thread-local storage in use are mappings like others; they are marked by whoever knows the threads.
+ * Stacks and thread-local storage in use lie in mappings like others; whoever knows the threads leaves them out.
  *
  * @return NULL, or why not, as a constant text
  */
