@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "helper.h"
@@ -37,8 +38,8 @@ static void fail(fill_t *f, const char *stage, const char *message)
 {
     if (!f->ended) {
         f->ended = true;
-        helper_say(f->h, json_pack("{s:s,s:s,s:s,s:s}", "event", "failed", "stage", stage, "message", message,
-                                   "detail", ""));
+        helper_say(f->h,
+                   json_pack("{s:s,s:s,s:s,s:s}", "event", "failed", "stage", stage, "message", message, "detail", ""));
         helper_end(f->h, 1);
     }
 }
@@ -130,7 +131,13 @@ static void stop_threads(fill_t *f)
 static int start_threads(fill_t *f)
 {
     pager_t *p = &f->p;
+    struct rlimit files;
 
+    /* two descriptors for each process that the rank forks */
+    if (0 == getrlimit(RLIMIT_NOFILE, &files)) {
+        files.rlim_cur = files.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &files);
+    }
     p->fault_runs = 0 == lpm_thread_start(&p->fault_thread, pager_fault_main, p);
     p->stream_runs = 0 == lpm_thread_start(&p->stream_thread, pager_stream_main, p);
     return p->fault_runs && p->stream_runs ? 0 : -1;
@@ -202,8 +209,8 @@ static void attached(fill_t *f)
     p->attached = true;
     pager_wake(p->wake_fault);
     pager_wake(p->wake_stream);
-    helper_say(f->h, json_pack("{s:s,s:I}", "event", "attached", "pages",
-                               (json_int_t)pages_space_missing(p->space[0].pages)));
+    helper_say(
+        f->h, json_pack("{s:s,s:I}", "event", "attached", "pages", (json_int_t)pages_space_missing(p->space[0].pages)));
 }
 
 static void attach(fill_t *f)
@@ -242,6 +249,8 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
     }
     if (f->p.broken) {
         fail(f, "fill", "there is no memory to follow what the rank does to its own");
+    } else if (f->p.nonsense) {
+        fail(f, "fill", "the list of the pages that are missing does not fit the memory that is");
     } else if (0 != f->pid && f->p.mapped && !f->p.attached) {
         attach(f);
     } else if (f->p.complete) {

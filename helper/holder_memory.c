@@ -30,13 +30,14 @@ static int open_proc(pid_t pid, const char *name, int flags)
 
 /* ---- what is there ---- */
 
-static int append(holder_runs_t *runs, uint64_t at, uint64_t pages, bool huge)
+/* A run never reaches from one range into the next, even if they touch. */
+static int append(holder_runs_t *runs, const pages_range_t *range, uint64_t at, uint64_t pages, bool huge)
 {
     holder_run_t *last = 0 == runs->n ? NULL : &runs->r[runs->n - 1], *more;
 
     runs->pages += pages;
-    if (NULL != last && last->at + (uint64_t)last->pages * PAGE_BYTES == at && last->huge == huge &&
-        last->pages + pages <= UINT32_MAX) {
+    if (NULL != last && range->start <= last->at && last->at + (uint64_t)last->pages * PAGE_BYTES == at &&
+        last->huge == huge && last->pages + pages <= UINT32_MAX) {
         last->pages += (uint32_t)pages;
         return 0;
     }
@@ -75,7 +76,7 @@ static int scan(int pagemap, const pages_range_t *range, holder_runs_t *runs)
             return -1;
         }
         for (int i = 0; i < n; i++) {
-            if (0 != append(runs, regions[i].start, (regions[i].end - regions[i].start) / PAGE_BYTES,
+            if (0 != append(runs, range, regions[i].start, (regions[i].end - regions[i].start) / PAGE_BYTES,
                             0 != (regions[i].categories & PAGE_IS_HUGE))) {
                 return -1;
             }
@@ -103,7 +104,7 @@ static int read_entries(int pagemap, const pages_range_t *range, holder_runs_t *
             return -1;
         }
         for (size_t i = 0; i < want; i++, at += PAGE_BYTES) {
-            if (0 != (entries[i] & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED)) && 0 != append(runs, at, 1, false)) {
+            if (0 != (entries[i] & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED)) && 0 != append(runs, range, at, 1, false)) {
                 return -1;
             }
         }

@@ -25,7 +25,7 @@
  * space that lacks it.
  */
 
-#define PAGER_SPACES_MAX 1024
+#define PAGER_SPACES_MAX 8192
 
 /** An address space: that of the rank, or of a process that it has forked. */
 typedef struct {
@@ -45,7 +45,7 @@ typedef struct pager {
     pages_ranges_t ranges; /* as the rank had them at the freeze */
     struct {
         uint64_t first, pages;
-    } *huge; /* pages that were mapped as huge ones, by number */
+    } * huge; /* pages that were mapped as huge ones, by number */
     size_t n_huge;
 
     /*
@@ -65,9 +65,10 @@ typedef struct pager {
     pages_link_t urgent, bulk;
     atomic_bool urgent_up, bulk_up; /* the connection is there; its thread may use it */
     atomic_bool ending;
-    atomic_bool mapped;   /* it is known which pages there are */
-    atomic_bool attached; /* the rank's userfaultfd is there */
-    atomic_bool complete; /* nothing is missing anywhere */
+    atomic_bool mapped;                     /* it is known which pages there are */
+    atomic_bool nonsense;                   /* what the source says of them does not fit */
+    atomic_bool attached;                   /* the rank's userfaultfd is there */
+    atomic_bool complete;                   /* nothing is missing anywhere */
     int wake_fault, wake_stream, wake_main; /* eventfds */
     bool again; /* another process has begun to fill the rank: what is missing is known from it */
     pthread_t fault_thread, stream_thread;
@@ -99,8 +100,19 @@ size_t pager_room(const pager_t *p);
 /** The next pages that are missing anywhere, as pages_space_next(). */
 uint64_t pager_next(pager_t *p, uint64_t from, uint64_t max, uint64_t *first);
 
-/** Put pages in place wherever they are missing; @p data NULL: zeros. @return how many places there were */
-uint64_t pager_place(pager_t *p, uint64_t first, uint64_t count, const uint8_t *data);
+/** What to do when a page cannot be put in place before an event has been read, or before there is memory. */
+typedef void (*pager_later_fn_t)(pager_space_t *space, void *arg);
+
+/**
+ * Put pages in place wherever they are missing; @p data NULL: zeros.
+ * @param later  called without the lock; then it is tried again
+ * @return how many places there were
+ */
+uint64_t pager_place(pager_t *p, uint64_t first, uint64_t count, const uint8_t *data, pager_later_fn_t later,
+                     void *arg);
+
+/** To be used where another thread reads the events: waits a moment. */
+void pager_wait(pager_space_t *space, void *arg);
 
 /** Is anything missing in a process that lives? */
 bool pager_lacks(pager_t *p);

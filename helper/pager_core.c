@@ -159,12 +159,19 @@ bool pager_lacks(pager_t *p)
 
 /* ---- filling ---- */
 
-static void later(void)
+void pager_wait(pager_space_t *space, void *arg)
 {
     const struct timespec ts = {0, LATER_NS};
 
+    (void)space;
+    (void)arg;
     (void)nanosleep(&ts, NULL);
 }
+
+typedef struct {
+    pager_later_fn_t fn;
+    void *arg;
+} later_t;
 
 /*
  * Some pages in a row, with the read lock held, all of which are missing in this space.
@@ -204,7 +211,8 @@ static bool fill(pager_space_t *s, uint64_t first, uint64_t count, const uint8_t
 }
 
 /* In one space. @return pages that were missing in it */
-static uint64_t place_in(pager_t *p, pager_space_t *s, uint64_t first, uint64_t count, const uint8_t *data)
+static uint64_t place_in(pager_t *p, pager_space_t *s, uint64_t first, uint64_t count, const uint8_t *data,
+                         const later_t *later)
 {
     uint64_t i = 0, put, run, placed = 0;
     bool again;
@@ -223,15 +231,16 @@ static uint64_t place_in(pager_t *p, pager_space_t *s, uint64_t first, uint64_t 
         (void)pthread_rwlock_unlock(&p->lock);
         i += put;
         if (again) {
-            later();
+            later->fn(s, later->arg);
         }
     }
     return placed;
 }
 
-uint64_t pager_place(pager_t *p, uint64_t first, uint64_t count, const uint8_t *data)
+uint64_t pager_place(pager_t *p, uint64_t first, uint64_t count, const uint8_t *data, pager_later_fn_t fn, void *arg)
 {
     static const uint8_t zeros[WIRE_PAGES_MAX * PAGE_BYTES];
+    const later_t later = {fn, arg};
     const size_t n_spaces = p->n_spaces;
     uint64_t placed = 0;
 
@@ -239,7 +248,7 @@ uint64_t pager_place(pager_t *p, uint64_t first, uint64_t count, const uint8_t *
         for (uint64_t i = 0; i < count; i += WIRE_PAGES_MAX) {
             const uint64_t n = count - i < WIRE_PAGES_MAX ? count - i : WIRE_PAGES_MAX;
 
-            placed += place_in(p, &p->space[k], first + i, n, NULL == data ? zeros : data + i * PAGE_BYTES);
+            placed += place_in(p, &p->space[k], first + i, n, NULL == data ? zeros : data + i * PAGE_BYTES, &later);
         }
     }
     return placed;

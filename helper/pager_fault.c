@@ -19,7 +19,8 @@
 /* Messages read at once, and faults that wait for their page; more stay in the kernel until there is room, and so do
    forks when there are too many processes. */
 #define MESSAGES 32
-#define WAITING  512
+#define WAITING  8192
+#define FAULTS   4096
 
 typedef struct {
     uint64_t number;
@@ -33,7 +34,7 @@ typedef struct {
     struct {
         pager_space_t *space;
         uint64_t at;
-    } faults[MESSAGES];
+    } faults[FAULTS]; /* that have been read, and are to be dealt with */
     size_t n_faults;
     bool lost; /* the connection over which they have been asked for */
     struct pollfd polled[PAGER_SPACES_MAX + 2];
@@ -87,13 +88,31 @@ static void read_messages(faults_t *f, pager_space_t *s)
     struct uffd_msg messages[MESSAGES];
     ssize_t n;
 
-    f->n_faults = 0;
     (void)pthread_rwlock_wrlock(&f->p->lock);
     n = read(s->uffd, messages, sizeof(messages));
     for (ssize_t i = 0; i < n / (ssize_t)sizeof(messages[0]); i++) {
         on_message(f, s, &messages[i]);
     }
     (void)pthread_rwlock_unlock(&f->p->lock);
+}
+
+static bool has_room(const faults_t *f)
+{
+    return FAULTS - MESSAGES >= f->n_faults && WAITING - MESSAGES >= f->n + f->n_faults &&
+           MESSAGES <= pager_room(f->p) && !f->p->broken;
+}
+
+/* The rank is changing its mappings; it tells how, and nobody else listens. */
+static void listen_first(pager_space_t *s, void *arg)
+{
+    struct pollfd polled = {.fd = s->uffd, .events = POLLIN};
+    faults_t *f = arg;
+
+    if (has_room(f) && 0 < poll(&polled, 1, 0) && 0 != (polled.revents & POLLIN)) {
+        read_messages(f, s);
+    } else {
+        pager_wait(s, NULL);
+    }
 }
 
 /* ---- faults ---- */
@@ -156,6 +175,14 @@ static void on_fault(faults_t *f, pager_space_t *s, uint64_t at)
     }
 }
 
+static void deal_with_faults(faults_t *f)
+{
+    for (size_t i = 0; i < f->n_faults; i++) {
+        on_fault(f, f->faults[i].space, f->faults[i].at);
+    }
+    f->n_faults = 0;
+}
+
 /* ---- answers ---- */
 
 static void note_latency(pager_t *p, double since)
@@ -184,12 +211,12 @@ static int take_answer(faults_t *f)
     uint64_t number;
 
     if (0 != pages_link_receive(&p->urgent, 0, &head) || 1 != head.count ||
-        (WIRE_DATA != head.type && WIRE_ZERO != head.type) ||
-        NULL == (r = pages_ranges_find(&p->ranges, head.at))) {
+        (WIRE_DATA != head.type && WIRE_ZERO != head.type) || NULL == (r = pages_ranges_find(&p->ranges, head.at))) {
         return -1;
     }
     number = pages_number(r, head.at);
-    p->stats.urgent_pages += pager_place(p, number, 1, WIRE_DATA == head.type ? p->urgent.content : NULL);
+    p->stats.urgent_pages +=
+        pager_place(p, number, 1, WIRE_DATA == head.type ? p->urgent.content : NULL, listen_first, f);
     arrived(f, number);
     return 0;
 }
@@ -215,7 +242,7 @@ static nfds_t prepare_poll(faults_t *f)
 {
     pager_t *p = f->p;
     const size_t n = p->n_spaces;
-    const bool room = WAITING - MESSAGES >= f->n && MESSAGES <= pager_room(p) && !p->broken;
+    const bool room = has_room(f);
 
     f->polled[0] = (struct pollfd){.fd = p->wake_fault, .events = POLLIN};
     f->polled[1] = (struct pollfd){.fd = p->urgent_up ? p->urgent.fd : -1, .events = POLLIN};
@@ -257,15 +284,14 @@ void *pager_fault_main(void *arg)
         for (nfds_t i = 2; i < n; i++) {
             if (0 != (f->polled[i].revents & POLLIN)) {
                 read_messages(f, &p->space[i - 2]);
-                for (size_t k = 0; k < f->n_faults; k++) {
-                    on_fault(f, f->faults[k].space, f->faults[k].at);
-                }
+                deal_with_faults(f);
                 pager_wake(p->wake_stream); /* another process may have come, with pages missing */
             }
         }
         if (0 != f->polled[1].revents && 0 != take_answer(f)) {
             lose(f);
         }
+        deal_with_faults(f); /* that have come up meanwhile */
     }
     return NULL;
 }

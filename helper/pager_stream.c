@@ -15,11 +15,11 @@
  * machine to us. So much is under way that the connection is never idle, and so little that a new fault's surroundings
  * come soon.
  */
-#define CHUNK_MIN   16 /* pages: 64 KiB */
-#define CHUNK_MAX   WIRE_GET_MAX
-#define UNDER_WAY   1024 /* pages, and at least two chunks */
-#define CHUNKS      64
-#define QUIET_MS    2.0 /* without a fault for so long, chunks grow */
+#define CHUNK_MIN 16 /* pages: 64 KiB */
+#define CHUNK_MAX WIRE_GET_MAX
+#define UNDER_WAY 1024 /* pages, and at least two chunks */
+#define CHUNKS    64
+#define QUIET_MS  2.0 /* without a fault for so long, chunks grow */
 
 typedef struct {
     uint64_t first, pages, left;
@@ -93,7 +93,11 @@ static int ask_for_map(pager_t *p)
         return -1;
     }
     while (!p->mapped) {
-        if (0 != pages_link_receive(&p->bulk, 0, &head) || 0 != take_map(p, &head)) {
+        if (0 != pages_link_receive(&p->bulk, 0, &head)) {
+            return -1;
+        }
+        if (0 != take_map(p, &head)) {
+            p->nonsense = true; /* it would be the same again */
             return -1;
         }
     }
@@ -195,8 +199,8 @@ static int take(stream_t *s)
         pages_number(r, head.at) != c->first + c->pages - c->left) {
         return -1;
     }
-    p->stats.stream_pages +=
-        pager_place(p, pages_number(r, head.at), head.count, WIRE_DATA == head.type ? p->bulk.content : NULL);
+    p->stats.stream_pages += pager_place(p, pages_number(r, head.at), head.count,
+                                         WIRE_DATA == head.type ? p->bulk.content : NULL, pager_wait, NULL);
     c->left -= head.count;
     s->under_way -= head.count;
     if (0 == c->left) {

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 _Static_assert(WIRE_PAGES_MAX * 4096 <= LINK_CONTENT_BYTES, "DATA fits");
-_Static_assert(WIRE_RUNS_MAX * WIRE_RUN_BYTES <= LINK_CONTENT_BYTES, "MAP fits");
+_Static_assert(WIRE_RUNS_MAX *WIRE_RUN_BYTES <= LINK_CONTENT_BYTES, "MAP fits");
 
 int pages_link_open(pages_link_t *link, image_stream_t *st)
 {

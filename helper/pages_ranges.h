@@ -12,10 +12,10 @@
 #include <stdint.h>
 
 /** The unit of everything: what the kernel counts in on x86_64. */
-#define PAGE_BYTES  4096u
-#define PAGE_SHIFT  12
-#define HUGE_BYTES  (2u << 20)
-#define PAGES_HUGE  (HUGE_BYTES / PAGE_BYTES)
+#define PAGE_BYTES 4096u
+#define PAGE_SHIFT 12
+#define HUGE_BYTES (2u << 20)
+#define PAGES_HUGE (HUGE_BYTES / PAGE_BYTES)
 /** As many ranges as fit into a message. */
 #define RANGES_MAX 4096
 

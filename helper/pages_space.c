@@ -109,8 +109,7 @@ pages_space_t *pages_space_new(const pages_ranges_t *ranges)
     for (size_t i = 0; i < ranges->n; i++) {
         const pages_range_t *r = &ranges->r[i];
 
-        s->f->piece[0][i] =
-            (piece_t){.at = r->start, .first = r->first, .pages = (r->end - r->start) >> PAGE_SHIFT};
+        s->f->piece[0][i] = (piece_t){.at = r->start, .first = r->first, .pages = (r->end - r->start) >> PAGE_SHIFT};
     }
     s->f->n[0] = (uint32_t)ranges->n;
     s->f->magic = MAGIC;

@@ -28,8 +28,8 @@ static void nothing_to_undo(void *self)
 
 static void say_lost(helper_t *h, const char *message)
 {
-    helper_say(h, json_pack("{s:s,s:s,s:s,s:s}", "event", "failed", "stage", "recover", "message", message, "detail",
-                            ""));
+    helper_say(h,
+               json_pack("{s:s,s:s,s:s,s:s}", "event", "failed", "stage", "recover", "message", message, "detail", ""));
     helper_end(h, 1);
 }
 

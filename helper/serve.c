@@ -63,8 +63,8 @@ struct serve {
 
 static void fail(serve_t *s, const char *stage, const char *message)
 {
-    helper_say(s->h, json_pack("{s:s,s:s,s:s,s:s}", "event", "failed", "stage", stage, "message", message, "detail",
-                               ""));
+    helper_say(s->h,
+               json_pack("{s:s,s:s,s:s,s:s}", "event", "failed", "stage", stage, "message", message, "detail", ""));
     helper_end(s->h, 1);
 }
 

@@ -29,8 +29,8 @@ typedef struct {
     int pidfd;
     json_t *addrs;
     image_connector_t *connector;
-    double since; /* freeze was ordered */
-    int64_t least; /* bytes from which on memory follows later; 0: none does */
+    double since;     /* freeze was ordered */
+    int64_t least;    /* bytes from which on memory follows later; 0: none does */
     vma_list_t known; /* the process' mappings as they were before */
     holder_t holder;
 } source_t;

@@ -91,8 +91,9 @@ static int read_conf(work_t *w, const json_t *msg)
         return -1;
     }
     if (0 != lpm_msg_int(msg, "log_level", 0, 4, &level) || 0 != helper_read_channel(msg, &w->stream_conf)) {
-        (void)work_judge(w, "open",
-                         "\"log_level\", \"timeout_ms\" or \"secret\" (64 hexadecimal digits) is missing or out of range");
+        (void)work_judge(
+            w, "open",
+            "\"log_level\", \"timeout_ms\" or \"secret\" (64 hexadecimal digits) is missing or out of range");
         return -1;
     }
     w->log_level = (int)level;

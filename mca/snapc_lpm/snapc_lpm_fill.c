@@ -135,7 +135,7 @@ static int start(void)
 {
     helper = snapc_lpm_image_ops()->start(orte_event_base, &safe[1], 1, helper_event, NULL);
     return (NULL != helper && 0 == snapc_lpm_image_ops()->command(helper, json_copy(open_command))) ? ORTE_SUCCESS
-                                                                                                   : ORTE_ERROR;
+                                                                                                    : ORTE_ERROR;
 }
 
 static void report_failure(const char *message)
@@ -166,7 +166,8 @@ static bool is_to_be_replaced(const json_t *event)
 {
     const char *name = lpm_msg_str(event, "event"), *stage = lpm_msg_str(event, "stage");
 
-    return attached && !complete && NULL != name && 0 == strcmp("failed", name) && NULL != stage && 0 == strcmp("helper", stage);
+    return attached && !complete && NULL != name && 0 == strcmp("failed", name) && NULL != stage &&
+           0 == strcmp("helper", stage);
 }
 
 static void helper_event(crs_lpm_image_t *from, json_t *event, void *arg)

@@ -172,8 +172,8 @@ static void emptied(json_t *message)
     if (NULL != lpm_msg_str(message, "why")) {
         json_object_set(snapc_lpm_move.pages, "why_none", json_object_get(message, "why"));
     }
-    (void)snapc_lpm_rml_send(snapc_lpm_move.target, json_pack("{s:s,s:O,s:O}", "op", "target_pages", "ranges", ranges, "stopped",
-                                       json_object_get(message, "stopped")));
+    (void)snapc_lpm_rml_send(snapc_lpm_move.target, json_pack("{s:s,s:O,s:O}", "op", "target_pages", "ranges", ranges,
+                                                              "stopped", json_object_get(message, "stopped")));
 }
 
 /* Freezing, sending and rebuilding overlap; what has come decides which phase it is. */

@@ -31,7 +31,7 @@ static int start(void)
 {
     helper = snapc_lpm_image_ops()->start(orte_event_base, NULL, 0, helper_event, NULL);
     return (NULL != helper && 0 == snapc_lpm_image_ops()->command(helper, json_copy(open_command))) ? ORTE_SUCCESS
-                                                                                                   : ORTE_ERROR;
+                                                                                                    : ORTE_ERROR;
 }
 
 static void start_again(int fd, short events, void *arg)
@@ -86,16 +86,15 @@ int snapc_lpm_serve_open(const json_t *message, snapc_lpm_pages_fn_t fn)
     tell = fn;
     again_timer = opal_event_alloc();
     opal_event_evtimer_set(orte_event_base, again_timer, start_again, NULL);
-    open_command = json_pack("{s:s,s:O,s:O,s:O}", "op", "open_serve", "peer_addrs",
-                             json_object_get(message, "peer_addrs"), "peer_port",
-                             json_object_get(message, "pages_port"), "secret", json_object_get(message, "secret"));
+    open_command =
+        json_pack("{s:s,s:O,s:O,s:O}", "op", "open_serve", "peer_addrs", json_object_get(message, "peer_addrs"),
+                  "peer_port", json_object_get(message, "pages_port"), "secret", json_object_get(message, "secret"));
     return (NULL == open_command) ? ORTE_ERR_BAD_PARAM : start();
 }
 
 void snapc_lpm_serve_holder(pid_t holder, json_t *ranges)
 {
-    serve_command =
-        json_pack("{s:s,s:I,s:O}", "op", "serve", "holder", (json_int_t)holder, "ranges", ranges);
+    serve_command = json_pack("{s:s,s:I,s:O}", "op", "serve", "holder", (json_int_t)holder, "ranges", ranges);
     if (NULL != helper) {
         (void)snapc_lpm_image_ops()->command(helper, json_copy(serve_command)); /* its end is an event */
     }

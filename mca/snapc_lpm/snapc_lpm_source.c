@@ -34,11 +34,11 @@ static json_t *process; /* as inspected */
 static crs_lpm_image_t *image;
 static char *directory; /* of the image */
 static bool detached, committed;
-static int opening;                    /* helpers that have not said "opened" */
-static json_t *emptied;                /* what the helper said of the rank's memory; NULL: nothing was done to it */
-static crs_lpm_image_t *recovering;    /* puts right what the helper has left that was killed */
-static json_t *failure;                /* that it was; reported when this is done */
-static json_t *unserved;               /* why the rank's pages cannot be served */
+static int opening;                 /* helpers that have not said "opened" */
+static json_t *emptied;             /* what the helper said of the rank's memory; NULL: nothing was done to it */
+static crs_lpm_image_t *recovering; /* puts right what the helper has left that was killed */
+static json_t *failure;             /* that it was; reported when this is done */
+static json_t *unserved;            /* why the rank's pages cannot be served */
 static opal_event_t *drain_timer;
 static int drain_tries;
 

@@ -34,12 +34,12 @@ static uint64_t agent_inode;
 static json_t *inherit; /* descriptors that the restored rank finds */
 static pid_t pid;
 static bool committed, running;
-static bool lazy;           /* memory may follow later */
-static bool stopped;        /* the rank was dumped as one that is */
-static int opening;         /* helpers that have not said "opened" */
-static json_t *listening;   /* what has been said of ports, until all have */
-static json_t *ranges;      /* of memory that follows; NULL: not known yet */
-static json_t *restored;    /* the event, until the rank's memory is attended to */
+static bool lazy;         /* memory may follow later */
+static bool stopped;      /* the rank was dumped as one that is */
+static int opening;       /* helpers that have not said "opened" */
+static json_t *listening; /* what has been said of ports, until all have */
+static json_t *ranges;    /* of memory that follows; NULL: not known yet */
+static json_t *restored;  /* the event, until the rank's memory is attended to */
 
 static void report(json_t *message)
 {

@@ -363,9 +363,9 @@ static void pass_on(int rank, int size, long step)
     int64_t sent[2] = {rank, step}, got[2] = {-1, -1};
     const int left = (rank + size - 1) % size, right = (rank + 1) % size;
 
-    test_mpi(MPI_Sendrecv(sent, 2, MPI_INT64_T, right, 3, got, 2, MPI_INT64_T, left, 3, MPI_COMM_WORLD,
-                          MPI_STATUS_IGNORE),
-             "MPI_Sendrecv");
+    test_mpi(
+        MPI_Sendrecv(sent, 2, MPI_INT64_T, right, 3, got, 2, MPI_INT64_T, left, 3, MPI_COMM_WORLD, MPI_STATUS_IGNORE),
+        "MPI_Sendrecv");
     if (got[0] != left || got[1] != step) {
         test_defect("step %ld: message %" PRId64 " of rank %" PRId64, step, got[1], got[0]);
     }

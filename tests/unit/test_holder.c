@@ -32,7 +32,7 @@
 #define LIMIT_MS  10000
 #define LEAST     (1u << 20)
 #define STAYS     (1u << 20) /* at most, next to a stack */
-#define WORD_STEP 64 /* words from one checked to the next */
+#define WORD_STEP 64         /* words from one checked to the next */
 
 typedef struct {
     atomic_ulong rounds[THREADS];
