@@ -53,19 +53,19 @@ static void on_fork(pager_t *p, const pager_space_t *parent, int uffd)
     pager_add(p, uffd, copy);
 }
 
-/* A thread that waits for a page there sees what has become of it. */
-static void on_removed(pager_space_t *s, uint64_t start, uint64_t end)
-{
-    pages_space_removed(s->pages, start, end);
-    uffd_wake(s->uffd, start, end - start);
-}
+/*
+ * After a change of mappings whoever waits for a page looks again: it may wait at a place that is another now.
+ * From the lowest address that can be mapped to the end of what a process has without asking for more.
+ */
+#define LOWEST 0x10000ull
+#define END    0x7ffffffff000ull
 
-static void on_moved(pager_t *p, pager_space_t *s, uint64_t from, uint64_t to, uint64_t bytes)
+static void on_changed(pager_t *p, pager_space_t *s, int rc)
 {
-    if (0 != pages_space_moved(s->pages, from, to, bytes)) {
+    if (0 != rc) {
         p->broken = true;
     }
-    uffd_wake(s->uffd, from, bytes);
+    uffd_wake(s->uffd, LOWEST, END - LOWEST);
 }
 
 static void on_message(faults_t *f, pager_space_t *s, const struct uffd_msg *m)
@@ -76,9 +76,16 @@ static void on_message(faults_t *f, pager_space_t *s, const struct uffd_msg *m)
         f->faults[f->n_faults++].at = m->arg.pagefault.address & ~(uint64_t)(PAGE_BYTES - 1);
         break;
     case UFFD_EVENT_FORK: on_fork(f->p, s, (int)m->arg.fork.ufd); break;
-    case UFFD_EVENT_REMAP: on_moved(f->p, s, m->arg.remap.from, m->arg.remap.to, m->arg.remap.len); break;
+    case UFFD_EVENT_REMAP:
+        on_changed(f->p, s, pages_space_moved(s->pages, m->arg.remap.from, m->arg.remap.to, m->arg.remap.len));
+        break;
+    case UFFD_EVENT_UNMAP:
+        on_changed(f->p, s, pages_space_unmapped(s->pages, m->arg.remove.start, m->arg.remove.end));
+        break;
     case UFFD_EVENT_REMOVE:
-    case UFFD_EVENT_UNMAP: on_removed(s, m->arg.remove.start, m->arg.remove.end); break;
+        pages_space_discarded(s->pages, m->arg.remove.start, m->arg.remove.end);
+        on_changed(f->p, s, 0);
+        break;
     default: break;
     }
 }

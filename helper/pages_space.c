@@ -15,18 +15,27 @@
 
 /* more mappings than a process may have (vm.max_map_count is 65530) */
 #define PIECES_MAX 65536
-#define MAGIC      0x4c504d7370616365ull
-#define WORD_BITS  64
+/* mappings that are moved at the same time, each by a thread of its own */
+#define MOVES_MAX 4096
+#define MAGIC     0x4c504d7370616365ull
+#define WORD_BITS 64
 
 /* Pages that lie in a row. */
 typedef struct {
     uint64_t at, first, pages;
 } piece_t;
 
+/* Of a mapping; one that is put off, or one whose unmapping is still to be told (to is not used). */
+typedef struct {
+    uint64_t from, to, bytes;
+} move_t;
+
 /* The memory file. A change of the pieces is made in the other table, which then becomes the one that counts. */
 typedef struct {
     uint64_t magic, pages, missing;
     uint32_t current, n[2];
+    uint32_t n_put_off, n_echoes;
+    move_t put_off[MOVES_MAX], echo[MOVES_MAX];
     piece_t piece[2][PIECES_MAX]; /* by address */
     uint64_t bits[];              /* of pages that are missing */
 } file_t;
@@ -153,6 +162,8 @@ pages_space_t *pages_space_copy(const pages_space_t *from)
     /* what is not used is left as it is, or it would take memory */
     memcpy(s->f->piece[0], from->f->piece[current], from->f->n[current] * sizeof(piece_t));
     s->f->n[0] = from->f->n[current];
+    memcpy(s->f->put_off, from->f->put_off, from->f->n_put_off * sizeof(move_t));
+    s->f->n_put_off = from->f->n_put_off;
     memcpy(s->f->bits, from->f->bits, words_for(from->f->pages) * sizeof(uint64_t));
     s->f->pages = from->f->pages;
     s->f->missing = from->f->missing;
@@ -309,7 +320,7 @@ uint64_t pages_space_where(const pages_space_t *s, uint64_t number, uint64_t *ru
     return 0;
 }
 
-void pages_space_removed(pages_space_t *s, uint64_t start, uint64_t end)
+void pages_space_discarded(pages_space_t *s, uint64_t start, uint64_t end)
 {
     const piece_t *p = s->f->piece[s->f->current];
 
@@ -359,29 +370,101 @@ static int by_address(const void *a, const void *b)
     return p->at < q->at ? -1 : p->at > q->at;
 }
 
-int pages_space_moved(pages_space_t *s, uint64_t from, uint64_t to, uint64_t bytes)
+/* The new table counts from now on. */
+static int change(pages_space_t *s, table_t *t)
+{
+    const uint32_t other = 1 - s->f->current;
+
+    if (PIECES_MAX < t->n) {
+        return -1;
+    }
+    qsort(t->p, t->n, sizeof(*t->p), by_address);
+    s->f->n[other] = t->n;
+    __atomic_store_n(&s->f->current, other, __ATOMIC_RELEASE);
+    return 0;
+}
+
+static bool is_free(const pages_space_t *s, uint64_t start, uint64_t bytes)
+{
+    const uint32_t i = piece_from(s->f, start);
+
+    return i == s->f->n[s->f->current] || s->f->piece[s->f->current][i].at >= start + bytes;
+}
+
+/* @param moves  the part of a piece that is cut out goes to @p to; else it goes away */
+static int cut_out(pages_space_t *s, uint64_t start, uint64_t end, bool moves, uint64_t to)
 {
     const uint32_t now = s->f->current;
-    const uint64_t low = from < to ? from : to, high = from < to ? to : from; /* the two places do not overlap */
     const piece_t *p = s->f->piece[now];
     table_t t = {s->f->piece[1 - now], 0};
 
-    /* what had been there was unmapped for it */
-    pages_space_removed(s, to, to + bytes);
     for (uint32_t i = 0; i < s->f->n[now]; i++) {
-        /* what neither moves nor was in the way stays */
-        put_part(&t, &p[i], 0, low, 0);
-        put_part(&t, &p[i], low + bytes, high, 0);
-        put_part(&t, &p[i], high + bytes, UINT64_MAX, 0);
+        put_part(&t, &p[i], 0, start, 0);
+        put_part(&t, &p[i], end, UINT64_MAX, 0);
     }
-    for (uint32_t i = 0; i < s->f->n[now]; i++) {
-        put_part(&t, &p[i], from, from + bytes, to - from);
+    for (uint32_t i = 0; moves && i < s->f->n[now]; i++) {
+        put_part(&t, &p[i], start, end, to - start);
     }
-    if (PIECES_MAX < t.n) {
-        return -1;
+    return change(s, &t);
+}
+
+static bool remember(move_t *list, uint32_t *n, uint64_t from, uint64_t to, uint64_t bytes)
+{
+    if (MOVES_MAX == *n) {
+        return false;
     }
-    qsort(t.p, t.n, sizeof(*t.p), by_address);
-    s->f->n[1 - now] = t.n;
-    __atomic_store_n(&s->f->current, 1 - now, __ATOMIC_RELEASE);
+    list[*n] = (move_t){from, to, bytes};
+    ++*n;
+    return true;
+}
+
+static void forget(move_t *list, uint32_t *n, uint32_t i)
+{
+    --*n;
+    memmove(&list[i], &list[i + 1], (*n - i) * sizeof(*list));
+}
+
+static int move_now(pages_space_t *s, uint64_t from, uint64_t to, uint64_t bytes)
+{
+    return 0 == cut_out(s, from, from + bytes, true, to) && remember(s->f->echo, &s->f->n_echoes, from, to, bytes) ? 0
+                                                                                                                   : -1;
+}
+
+/* Those whose place has become free. */
+static int do_what_was_put_off(pages_space_t *s)
+{
+    for (uint32_t i = 0; i < s->f->n_put_off;) {
+        const move_t m = s->f->put_off[i];
+
+        if (!is_free(s, m.to, m.bytes)) {
+            i++;
+            continue;
+        }
+        forget(s->f->put_off, &s->f->n_put_off, i);
+        if (0 != move_now(s, m.from, m.to, m.bytes)) {
+            return -1;
+        }
+        i = 0; /* its own place is free now */
+    }
     return 0;
+}
+
+int pages_space_unmapped(pages_space_t *s, uint64_t start, uint64_t end)
+{
+    for (uint32_t i = 0; i < s->f->n_echoes; i++) {
+        if (s->f->echo[i].from == start && s->f->echo[i].bytes == end - start) {
+            forget(s->f->echo, &s->f->n_echoes, i);
+            return 0;
+        }
+    }
+    pages_space_discarded(s, start, end);
+    return 0 == cut_out(s, start, end, false, 0) ? do_what_was_put_off(s) : -1;
+}
+
+int pages_space_moved(pages_space_t *s, uint64_t from, uint64_t to, uint64_t bytes)
+{
+    if (!is_free(s, to, bytes)) {
+        return remember(s->f->put_off, &s->f->n_put_off, from, to, bytes) ? 0 : -1;
+    }
+    return 0 == move_now(s, from, to, bytes) ? do_what_was_put_off(s) : -1;
 }

@@ -68,10 +68,20 @@ uint64_t pages_space_number(const pages_space_t *s, uint64_t at);
 /** Where a page belongs now. @param run  set to how many pages follow in a row, with it. @return 0: nowhere */
 uint64_t pages_space_where(const pages_space_t *s, uint64_t number, uint64_t *run);
 
-/** The program has unmapped or discarded all from @p start to @p end. */
-void pages_space_removed(pages_space_t *s, uint64_t start, uint64_t end);
+/** The program has discarded what is there from @p start to @p end: zeros. */
+void pages_space_discarded(pages_space_t *s, uint64_t start, uint64_t end);
 
-/** It has moved a mapping. @return 0, or -1: there are more pieces than a process can have */
+/*
+ * Threads that change mappings at the same time do so one after the other, but tell of it in any order. A place can be
+ * told to be taken before it is told to have been left; so the news of a move to a place that is not free is put off
+ * until it is. And what has been moved is told to be unmapped where it was, when something else may be there already;
+ * so one such message is ignored for each move. Order among the messages of one thread is kept.
+ */
+
+/** It has unmapped all from @p start to @p end. @return 0, or -1: more pieces than a process can have */
+int pages_space_unmapped(pages_space_t *s, uint64_t start, uint64_t end);
+
+/** It has moved a mapping. @return as pages_space_unmapped() */
 int pages_space_moved(pages_space_t *s, uint64_t from, uint64_t to, uint64_t bytes);
 
 #endif /* PAGES_SPACE_H */
