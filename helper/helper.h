@@ -56,6 +56,7 @@ typedef enum {
 typedef struct {
     bool set;
     const char *stage; /* NULL: an ordered rollback */
+    bool again;        /* what was in the way is likely to be gone soon */
     char message[640];
 } verdict_t;
 

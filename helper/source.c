@@ -239,6 +239,7 @@ static void source_freeze(source_t *s, const json_t *msg)
 {
     const json_t *externals = json_object_get(msg, "externals"), *one;
     criu_job_t job = {.dir_fd = util_dir_fd(s->w.dir), .log_level = s->w.log_level, .pid = s->pid};
+    pid_t child;
     size_t i;
 
     json_array_foreach(externals, i, one) {
@@ -246,6 +247,14 @@ static void source_freeze(source_t *s, const json_t *msg)
             SOURCE_FAIL(s, "freeze", "\"externals\" is to be an array of strings");
             return;
         }
+    }
+    child = util_child_with_socket(s->pid);
+    if (0 != child) {
+        s->w.verdict.again = true;
+        SOURCE_FAIL(s, "freeze",
+                    "process %d, which the rank has forked, lives and has the rank's connections open: it cannot move",
+                    (int)child);
+        return;
     }
     job.externals = externals;
     s->since = util_now_ms();

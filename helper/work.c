@@ -223,8 +223,8 @@ void work_close(work_t *w)
         return;
     }
     detail = NULL == w->dir ? NULL : util_dir_log_errors(w->dir, w->log_name);
-    event = json_pack("{s:s,s:s,s:s,s:s}", "event", "failed", "stage", w->verdict.stage, "message", w->verdict.message,
-                      "detail", NULL == detail ? "" : detail);
+    event = json_pack("{s:s,s:s,s:s,s:s,s:b}", "event", "failed", "stage", w->verdict.stage, "message",
+                      w->verdict.message, "detail", NULL == detail ? "" : detail, "again", w->verdict.again);
     free(detail);
     helper_say(w->h, event);
     helper_end(w->h, 1);

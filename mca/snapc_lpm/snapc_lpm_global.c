@@ -143,6 +143,7 @@ static const char *remedy_of(const json_t *message, const char *text)
         const char *sign, *remedy;
     } known[] = {
         {"shares memory", "free the window first; MPI_Win_allocate needs no shared memory with --mca osc pt2pt"},
+        {"forked", "move the rank when the process has ended; one that calls exec() leaves the connections behind"},
         {"tcp", "the program has a TCP connection of its own, which cannot move: close it first"},
         {"unix", "the program has a UNIX socket to another process, which cannot move: close it first"},
         {"No such file", "all files that the rank has open must be at the same path on both nodes"},
@@ -186,6 +187,7 @@ static void node_failed(orte_vpid_t daemon, const json_t *message)
         return;
     }
     snapc_lpm_move.secondhand = secondhand;
+    snapc_lpm_move.again = lpm_msg_true(message, "again");
     snapc_lpm_move_fail(line, remedy_of(message, line));
 }
 
