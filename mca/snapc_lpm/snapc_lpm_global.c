@@ -180,6 +180,7 @@ static void node_failed(orte_vpid_t daemon, const json_t *message)
     if (LPM_STATE_ROLLBACK == snapc_lpm_move.state) {
         if (snapc_lpm_move.secondhand && !secondhand) {
             snapc_lpm_move.secondhand = false;
+            snapc_lpm_move.again = lpm_msg_true(message, "again");
             snapc_lpm_move_set_failure(line, remedy_of(message, line));
         }
         /* a helper that has failed has cleaned up behind itself */
