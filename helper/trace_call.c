@@ -29,6 +29,7 @@ _Static_assert(sizeof(((trace_call_t *)0)->regs) == sizeof(struct user_regs_stru
 
 /* mov $SYS_pause, %eax; syscall; jmp to the start */
 static const uint8_t sleeper[] = {0xb8, SYS_pause, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7};
+static const char name[] = "lpm-holder";
 static const uint8_t syscall_code[] = {0x0f, 0x05};
 
 static bool is_syscall(pid_t tid, uint64_t at)
@@ -175,17 +176,38 @@ int trace_call_end(trace_call_t *c)
                : -1;
 }
 
-/* What a process needs that is to be nothing but memory: no terminal's signals, no descriptors, no life of its own. */
+static int write_text(pid_t child, uint64_t at, const void *text, size_t n)
+{
+    for (size_t i = 0; i < n; i += sizeof(long)) {
+        long word = 0;
+
+        memcpy(&word, (const char *)text + i, n - i < sizeof(word) ? n - i : sizeof(word));
+        if (0 != ptrace(PTRACE_POKETEXT, child, (void *)(at + i), (void *)word)) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/*
+ * What a process needs that is to be nothing but memory: a name of its own, no terminal's signals, no descriptors, no
+ * life without its parent, and code to sleep in.
+ */
 static int strip(trace_call_t *c, uint64_t *code)
 {
+    const uint64_t name_at = CODE_BYTES / 2;
     bool failed;
     int64_t at = trace_call(c, &failed, SYS_mmap, 0, CODE_BYTES, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS);
 
-    if (failed || (0 > at && -CODE_BYTES < at)) {
+    if (failed || (0 > at && -CODE_BYTES < at) || 0 != write_text(c->tid, (uint64_t)at, sleeper, sizeof(sleeper)) ||
+        0 != write_text(c->tid, (uint64_t)at + name_at, name, sizeof(name))) {
         return -1;
     }
     *code = (uint64_t)at;
-    (void)trace_call(c, &failed, SYS_setsid, 0, 0, 0, 0);
+    (void)trace_call(c, &failed, SYS_prctl, PR_SET_NAME, (uint64_t)at + name_at, 0, 0);
+    if (!failed) {
+        (void)trace_call(c, &failed, SYS_setsid, 0, 0, 0, 0);
+    }
     if (!failed) {
         (void)trace_call(c, &failed, SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0);
     }
@@ -193,19 +215,6 @@ static int strip(trace_call_t *c, uint64_t *code)
         (void)trace_call(c, &failed, SYS_close_range, 0, ~0U, 0, 0);
     }
     return failed ? -1 : 0;
-}
-
-static int write_code(pid_t child, uint64_t at)
-{
-    for (size_t i = 0; i < sizeof(sleeper); i += sizeof(long)) {
-        long word = 0;
-
-        memcpy(&word, sleeper + i, sizeof(sleeper) - i < sizeof(word) ? sizeof(sleeper) - i : sizeof(word));
-        if (0 != ptrace(PTRACE_POKETEXT, child, (void *)(at + i), (void *)word)) {
-            return -1;
-        }
-    }
-    return 0;
 }
 
 int trace_put_to_sleep(pid_t child, int limit_ms)
@@ -216,7 +225,7 @@ int trace_put_to_sleep(pid_t child, int limit_ms)
     int status;
 
     if (0 != trace_wait(child, limit_ms, &status) || 0 != trace_call_begin(&c, child, limit_ms) ||
-        0 != strip(&c, &code) || 0 != write_code(child, code) || 0 != ptrace(PTRACE_GETREGS, child, NULL, &regs)) {
+        0 != strip(&c, &code) || 0 != ptrace(PTRACE_GETREGS, child, NULL, &regs)) {
         return -1;
     }
     regs.rip = code;
