@@ -40,6 +40,17 @@ int lpm_fds_send(int socket, uint32_t number, int one, int other)
     return (ssize_t)sizeof(number) == sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT) ? 0 : -1;
 }
 
+/* What has come and is not wanted would stay open for ever. */
+static void close_fds(const struct cmsghdr *head)
+{
+    for (size_t at = CMSG_LEN(0); NULL != head && at + sizeof(int) <= head->cmsg_len; at += sizeof(int)) {
+        int fd;
+
+        memcpy(&fd, (const char *)head + at, sizeof(fd));
+        (void)close(fd);
+    }
+}
+
 int lpm_fds_receive(int socket, uint32_t *number, int *one, int *other)
 {
     int fds[PAIR] = {-1, -1};
@@ -53,10 +64,15 @@ int lpm_fds_receive(int socket, uint32_t *number, int *one, int *other)
     if (0 > n) {
         return EAGAIN == errno || EINTR == errno ? 0 : -1;
     }
-    head = 0 == n ? NULL : CMSG_FIRSTHDR(&message);
-    if ((ssize_t)sizeof(*number) != n || NULL == head || SOL_SOCKET != head->cmsg_level ||
-        SCM_RIGHTS != head->cmsg_type || CMSG_LEN(sizeof(fds)) != head->cmsg_len) {
-        errno = 0 == n ? EPIPE : EPROTO;
+    head = CMSG_FIRSTHDR(&message);
+    if (NULL != head && (SOL_SOCKET != head->cmsg_level || SCM_RIGHTS != head->cmsg_type)) {
+        errno = EPROTO;
+        return -1;
+    }
+    if ((ssize_t)sizeof(*number) != n || NULL == head || CMSG_LEN(sizeof(fds)) != head->cmsg_len ||
+        0 != (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC))) { /* more data, or more descriptors, than a pair has */
+        close_fds(head);
+        errno = 0 == n && NULL == head ? EPIPE : EPROTO;
         return -1;
     }
     memcpy(fds, CMSG_DATA(head), sizeof(fds));
