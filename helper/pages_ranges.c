@@ -92,8 +92,8 @@ int pages_ranges_parse(const json_t *json, pages_ranges_t *list)
     json_array_foreach(json, i, one) {
         const json_t *start = json_array_get(one, 0), *end = json_array_get(one, 1);
 
-        if (!json_is_integer(start) || !json_is_integer(end) || 0 > json_integer_value(start) ||
-            0 > json_integer_value(end) ||
+        if (2 != json_array_size(one) || !json_is_integer(start) || !json_is_integer(end) ||
+            0 > json_integer_value(start) || 0 > json_integer_value(end) ||
             0 != pages_ranges_add(list, (uint64_t)json_integer_value(start), (uint64_t)json_integer_value(end))) {
             pages_ranges_free(list);
             return -1;
