@@ -49,7 +49,7 @@ static void read_detail(const char *line, vma_t *v)
 
     if (1 == sscanf(line, "Rss: %" SCNu64, &kib) || 1 == sscanf(line, "Swap: %" SCNu64, &kib)) {
         v->filled += kib * KIB;
-    } else if (0 == strncmp(line, "VmFlags:", 8)) {
+    } else if (0 == strncmp(line, "VmFlags:", 8) && NULL != strchr(line, '\n')) { /* else more might have followed */
         snprintf(v->flags, sizeof(v->flags), "%.*s ", (int)strcspn(line + 8, "\n"), line + 8);
     }
 }
@@ -77,8 +77,10 @@ int vma_parse(FILE *smaps, vma_list_t *list)
         }
     }
     free(line);
-    errno = 0 == rc ? errno : ENOMEM;
-    return rc;
+    if (0 != rc) {
+        errno = ENOMEM;
+    }
+    return 0 == rc && ferror(smaps) ? -1 : rc; /* errno is that of the reading */
 }
 
 static int read_file(pid_t pid, const char *name, vma_list_t *list)
@@ -184,6 +186,9 @@ const char *vma_why_not_later(const vma_t *v, uint64_t least)
     }
     if ('[' == v->name[0] && 0 != strcmp("[heap]", v->name) && 0 != strncmp("[anon:", v->name, 6)) {
         return 0 == strcmp("[stack]", v->name) ? "a stack" : "the kernel's";
+    }
+    if ('\0' == v->flags[0]) {
+        return "its flags are not known";
     }
     for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
         if (NULL != strstr(v->flags, flags[i].flag)) {
