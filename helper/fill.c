@@ -204,13 +204,13 @@ static bool open_safe(fill_t *f)
 static void attached(fill_t *f)
 {
     pager_t *p = &f->p;
+    const json_int_t missing = (json_int_t)pages_space_missing(p->space[0].pages); /* before the first one comes */
 
     f->since = util_now_ms();
     p->attached = true;
     pager_wake(p->wake_fault);
     pager_wake(p->wake_stream);
-    helper_say(
-        f->h, json_pack("{s:s,s:I}", "event", "attached", "pages", (json_int_t)pages_space_missing(p->space[0].pages)));
+    helper_say(f->h, json_pack("{s:s,s:I}", "event", "attached", "pages", missing));
 }
 
 static void attach(fill_t *f)
