@@ -137,9 +137,8 @@ static int listen_on(const char *addr, int port)
     if (0 > fd) {
         return -1;
     }
-    if (0 != port) { /* connections of one that listened there before may still be about */
-        (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    }
+    /* Connections of one that listened there before may still be about. It must have been set for them, too. */
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     if (0 != bind(fd, (struct sockaddr *)&ss, len) || 0 != listen(fd, STRANGERS_MAX)) {
         err = errno;
         close(fd);
