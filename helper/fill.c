@@ -20,6 +20,10 @@
 #include "pages_uffd.h"
 #include "util_proc.h"
 
+/* Where a program's memory lies: above what vm.mmap_min_addr may keep free, in the lower half of 48 bits. */
+#define USER_START ((uint64_t)1 << 20)
+#define USER_END   (((uint64_t)1 << 47) - PAGE_BYTES)
+
 typedef struct {
     helper_t *h;
     struct event_base *base;
@@ -213,6 +217,19 @@ static void attached(fill_t *f)
     helper_say(f->h, json_pack("{s:s,s:I}", "event", "attached", "pages", missing));
 }
 
+/*
+ * What had been read of faults by the process before us nobody answers any more, and the kernel does not tell it again.
+ * Threads that wait look again, and fault again if they have to.
+ */
+static void wake_all(pager_t *p)
+{
+    for (size_t i = 0; i < p->n_spaces; i++) {
+        if (!p->space[i].gone) {
+            uffd_wake(p->space[i].uffd, USER_START, USER_END - USER_START);
+        }
+    }
+}
+
 static void attach(fill_t *f)
 {
     pager_t *p = &f->p;
@@ -220,6 +237,7 @@ static void attach(fill_t *f)
     int uffd;
 
     if (p->again) {
+        wake_all(p);
         attached(f);
         return;
     }
