@@ -51,7 +51,7 @@ struct serve {
     json_t *addrs;
     int port;
     line_t line[2];
-    bool opened, serving;
+    bool opened, serving, ended;
     int wake;
     struct event *ev_wake, *ev_holder;
     pid_t holder;
@@ -61,11 +61,21 @@ struct serve {
     holder_runs_t runs;
 };
 
+/* The last word, of which there is one: a thread may hear of the holder's end as well. */
+static void end(serve_t *s, json_t *event, int code)
+{
+    if (s->ended) {
+        json_decref(event);
+        return;
+    }
+    s->ended = true;
+    helper_say(s->h, event);
+    helper_end(s->h, code);
+}
+
 static void fail(serve_t *s, const char *stage, const char *message)
 {
-    helper_say(s->h,
-               json_pack("{s:s,s:s,s:s,s:s}", "event", "failed", "stage", stage, "message", message, "detail", ""));
-    helper_end(s->h, 1);
+    end(s, json_pack("{s:s,s:s,s:s,s:s}", "event", "failed", "stage", stage, "message", message, "detail", ""), 1);
 }
 
 /* ---- the threads: answers ---- */
@@ -313,8 +323,7 @@ static void release(serve_t *s)
 {
     event_del(s->ev_holder);
     util_pidfd_kill(s->holder_fd);
-    helper_say(s->h, json_pack("{s:s}", "event", "released"));
-    helper_end(s->h, 0);
+    end(s, json_pack("{s:s}", "event", "released"), 0);
 }
 
 static void serve_command(void *self, const char *op, const json_t *msg)
@@ -335,8 +344,7 @@ static void serve_undo(void *self)
 {
     serve_t *s = self;
 
-    helper_say(s->h, json_pack("{s:s}", "event", "released"));
-    helper_end(s->h, 0);
+    end(s, json_pack("{s:s}", "event", "released"), 0);
 }
 
 static void serve_dispose(void *self)
