@@ -20,10 +20,6 @@
 #include "pages_uffd.h"
 #include "util_proc.h"
 
-/* Where a program's memory lies: above what vm.mmap_min_addr may keep free, in the lower half of 48 bits. */
-#define USER_START ((uint64_t)1 << 20)
-#define USER_END   (((uint64_t)1 << 47) - PAGE_BYTES)
-
 typedef struct {
     helper_t *h;
     struct event_base *base;
@@ -225,7 +221,7 @@ static void wake_all(pager_t *p)
 {
     for (size_t i = 0; i < p->n_spaces; i++) {
         if (!p->space[i].gone) {
-            uffd_wake(p->space[i].uffd, USER_START, USER_END - USER_START);
+            uffd_wake_all(p->space[i].uffd);
         }
     }
 }

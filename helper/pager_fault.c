@@ -53,19 +53,13 @@ static void on_fork(pager_t *p, const pager_space_t *parent, int uffd)
     pager_add(p, uffd, copy);
 }
 
-/*
- * After a change of mappings whoever waits for a page looks again: it may wait at a place that is another now.
- * From the lowest address that can be mapped to the end of what a process has without asking for more.
- */
-#define LOWEST 0x10000ull
-#define END    0x7ffffffff000ull
-
+/* Whoever waits for a page looks again: it may wait at a place that is another now. */
 static void on_changed(pager_t *p, pager_space_t *s, int rc)
 {
     if (0 != rc) {
         p->broken = true;
     }
-    uffd_wake(s->uffd, LOWEST, END - LOWEST);
+    uffd_wake_all(s->uffd);
 }
 
 static void on_message(faults_t *f, pager_space_t *s, const struct uffd_msg *m)
@@ -289,7 +283,7 @@ void *pager_fault_main(void *arg)
             pager_hush(p->wake_fault);
         }
         for (nfds_t i = 2; i < n; i++) {
-            if (0 != (f->polled[i].revents & POLLIN)) {
+            if (0 != (f->polled[i].revents & POLLIN) && has_room(f)) {
                 read_messages(f, &p->space[i - 2]);
                 deal_with_faults(f);
                 pager_wake(p->wake_stream); /* another process may have come, with pages missing */

@@ -156,3 +156,12 @@ void uffd_wake(int uffd, uint64_t at, uint64_t bytes)
 
     (void)ioctl(uffd, UFFDIO_WAKE, &range); /* nobody waits: nothing to do */
 }
+
+/* Where a program's memory lies: above what vm.mmap_min_addr may keep free, in the lower half of 48 bits. */
+#define USER_START ((uint64_t)1 << 20)
+#define USER_END   (((uint64_t)1 << 47) - PAGE_BYTES)
+
+void uffd_wake_all(int uffd)
+{
+    uffd_wake(uffd, USER_START, USER_END - USER_START);
+}

@@ -41,4 +41,7 @@ uffd_result_t uffd_zero(int uffd, uint64_t at);
 /** Threads that wait for pages there look again. */
 void uffd_wake(int uffd, uint64_t at, uint64_t bytes);
 
+/** All threads that wait for a page, of whatever place, look again, and fault again if they have to. */
+void uffd_wake_all(int uffd);
+
 #endif /* PAGES_UFFD_H */

@@ -78,7 +78,7 @@ static uint64_t model_missing(const model_t *m)
     return n;
 }
 
-static void model_removed(model_t *m, uint64_t slot, uint64_t count)
+static void model_discarded(model_t *m, uint64_t slot, uint64_t count)
 {
     for (uint64_t i = slot; i < slot + count; i++) {
         if (NO_PAGE != m->number_of[i]) {
@@ -87,10 +87,21 @@ static void model_removed(model_t *m, uint64_t slot, uint64_t count)
     }
 }
 
+static void model_unmapped(model_t *m, uint64_t slot, uint64_t count)
+{
+    model_discarded(m, slot, count);
+    for (uint64_t i = slot; i < slot + count; i++) {
+        if (NO_PAGE != m->number_of[i]) {
+            m->at[m->number_of[i]] = 0;
+            m->number_of[i] = NO_PAGE;
+        }
+    }
+}
+
 /* mremap(): what was at the new place is unmapped, and nothing is left at the old one. */
 static void model_moved(model_t *m, uint64_t from, uint64_t to, uint64_t count)
 {
-    model_removed(m, to, count);
+    model_discarded(m, to, count);
     for (uint64_t i = 0; i < count; i++) {
         if (NO_PAGE != m->number_of[to + i]) {
             m->at[m->number_of[to + i]] = 0;
@@ -209,14 +220,23 @@ static void step_done(fixture_t *f)
     assert_int_equal(model_set(&f->m, first, count, false), pages_space_done(f->s, first, count));
 }
 
-static void step_removed(fixture_t *f)
+static void step_discarded(fixture_t *f)
 {
     const uint64_t slot = draw(f, SLOTS), count = draw_count(f, SLOTS - slot);
 
-    pages_space_removed(f->s, at_slot(slot), at_slot(slot + count));
-    model_removed(&f->m, slot, count);
+    pages_space_discarded(f->s, at_slot(slot), at_slot(slot + count));
+    model_discarded(&f->m, slot, count);
 }
 
+static void step_unmapped(fixture_t *f)
+{
+    const uint64_t slot = draw(f, SLOTS), count = draw_count(f, 8 < SLOTS - slot ? 8 : SLOTS - slot);
+
+    assert_int_equal(0, pages_space_unmapped(f->s, at_slot(slot), at_slot(slot + count)));
+    model_unmapped(&f->m, slot, count);
+}
+
+/* As the kernel tells it: what is in the way is unmapped, then the move, then that the old place is unmapped. */
 static void step_moved(fixture_t *f)
 {
     const uint64_t from = draw(f, SLOTS), to = draw(f, SLOTS), behind = SLOTS - (from < to ? to : from);
@@ -225,7 +245,9 @@ static void step_moved(fixture_t *f)
     if (0 < apart) {
         const uint64_t count = draw_count(f, apart < behind ? apart : behind);
 
+        assert_int_equal(0, pages_space_unmapped(f->s, at_slot(to), at_slot(to + count)));
         assert_int_equal(0, pages_space_moved(f->s, at_slot(from), at_slot(to), count * PAGE_BYTES));
+        assert_int_equal(0, pages_space_unmapped(f->s, at_slot(from), at_slot(from + count)));
         model_moved(&f->m, from, to, count);
     }
 }
@@ -249,7 +271,7 @@ static void step_copied(fixture_t *f)
     assert_non_null(copy);
     compare_all(&f->m, copy);
     pages_space_lack(stays == copy ? f->s : copy, 0, PAGES);
-    (void)pages_space_moved(stays == copy ? f->s : copy, at_slot(0), at_slot(SLOTS), SLOTS * PAGE_BYTES);
+    assert_int_equal(0, pages_space_unmapped(stays == copy ? f->s : copy, at_slot(0), at_slot(SLOTS)));
     compare_all(&f->m, stays);
     pages_space_free(stays == copy ? f->s : copy);
     f->s = stays;
@@ -264,7 +286,9 @@ static void one_step(fixture_t *f)
     } else if (kind < 600) {
         step_done(f);
     } else if (kind < 700) {
-        step_removed(f);
+        step_discarded(f);
+    } else if (kind < 702) {
+        step_unmapped(f);
     } else if (kind < 990) {
         step_moved(f);
     } else if (kind < 996) {
@@ -436,14 +460,140 @@ static void thousands_of_pieces(void **state)
     pages_space_free(s);
 }
 
+/* ---- threads that change mappings at the same time ---- */
+
+#define TELLERS 4
+#define NEWS    3
+
+/* What one thread has done, and has not been heard of: in this order, and the thread does no more before. */
+typedef struct {
+    struct {
+        bool moved;
+        uint64_t from, to, count;
+    } news[NEWS];
+    unsigned n, told;
+} teller_t;
+
+static void add_news(teller_t *t, bool moved, uint64_t from, uint64_t to, uint64_t count)
+{
+    t->news[t->n].moved = moved;
+    t->news[t->n].from = from;
+    t->news[t->n].to = to;
+    t->news[t->n++].count = count;
+}
+
+static bool is_mapped(const model_t *m, uint64_t slot, uint64_t count)
+{
+    for (uint64_t i = slot; i < slot + count; i++) {
+        if (NO_PAGE == m->number_of[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool is_used(const model_t *m, uint64_t slot, uint64_t count)
+{
+    for (uint64_t i = slot; i < slot + count; i++) {
+        if (NO_PAGE != m->number_of[i]) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Is something being moved there? No program uses a mapping before the call that moves it has returned. */
+static bool is_in_use(const teller_t *tellers, uint64_t slot, uint64_t count)
+{
+    for (int i = 0; i < TELLERS; i++) {
+        for (unsigned k = 0; tellers[i].told < tellers[i].n && k < tellers[i].n; k++) {
+            if (tellers[i].news[k].moved && slot < tellers[i].news[k].to + tellers[i].news[k].count &&
+                tellers[i].news[k].to < slot + count) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* The kernel does it now, and tells of it later. */
+static void act(fixture_t *f, const teller_t *tellers, teller_t *t)
+{
+    const uint64_t from = draw(f, SLOTS - 8), count = 1 + draw(f, 8), to = draw(f, SLOTS - 8);
+
+    t->n = t->told = 0;
+    if (!is_mapped(&f->m, from, count) || is_in_use(tellers, from, count) || is_in_use(tellers, to, count)) {
+        return; /* of what is not registered nothing is told */
+    }
+    if (0 == draw(f, 200)) {
+        model_unmapped(&f->m, from, count);
+        add_news(t, false, from, 0, count);
+    } else if (to + count <= from || from + count <= to) {
+        if (is_used(&f->m, to, count)) {
+            if (0 != draw(f, 50)) {
+                return; /* mostly places that are free, or soon nothing would be left */
+            }
+            add_news(t, false, to, 0, count);
+        }
+        model_moved(&f->m, from, to, count);
+        add_news(t, true, from, to, count);
+        add_news(t, false, from, 0, count);
+    }
+}
+
+static void tell(fixture_t *f, teller_t *t)
+{
+    const uint64_t from = at_slot(t->news[t->told].from), bytes = t->news[t->told].count * PAGE_BYTES;
+
+    if (t->news[t->told].moved) {
+        assert_int_equal(0, pages_space_moved(f->s, from, at_slot(t->news[t->told].to), bytes));
+    } else {
+        assert_int_equal(0, pages_space_unmapped(f->s, from, from + bytes));
+    }
+    t->told++;
+}
+
+/* The news come in any order that leaves each thread's own as it is; when all have come, all is known. */
+static void news_in_any_order(void **state)
+{
+    static fixture_t f;
+    pages_ranges_t ranges = {NULL, 0, 0};
+
+    (void)state;
+    for (uint64_t round = 0; round < 40; round++) {
+        teller_t tellers[TELLERS] = {{.n = 0}};
+
+        f.seed = 4711 + round;
+        draw_ranges(&f, &ranges);
+        model_init(&f.m, &ranges);
+        f.s = pages_space_new(&ranges);
+        assert_non_null(f.s);
+        pages_space_lack(f.s, 0, PAGES);
+        (void)model_set(&f.m, 0, PAGES, true);
+        for (int step = 0; step < 3000; step++) {
+            teller_t *t = &tellers[draw(&f, TELLERS)];
+
+            if (t->told < t->n) {
+                tell(&f, t);
+            } else if (2000 > step) {
+                act(&f, tellers, t);
+            }
+        }
+        for (int i = 0; i < TELLERS; i++) {
+            assert_int_equal(tellers[i].n, tellers[i].told);
+        }
+        compare_all(&f.m, f.s);
+        pages_space_free(f.s);
+        pages_ranges_free(&ranges);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(random_steps),
-        cmocka_unit_test(taken_over_after_every_step),
-        cmocka_unit_test(borders_of_words),
-        cmocka_unit_test(thousands_of_pieces),
-        cmocka_unit_test(other_files_are_refused),
+        cmocka_unit_test(random_steps),      cmocka_unit_test(taken_over_after_every_step),
+        cmocka_unit_test(borders_of_words),  cmocka_unit_test(thousands_of_pieces),
+        cmocka_unit_test(news_in_any_order), cmocka_unit_test(other_files_are_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
