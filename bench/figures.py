@@ -8,9 +8,13 @@ usage: figures.py steady DIRECTORY BTL KIND NAME BASELINE
        figures.py stall BTL MOVER GAPS WINDOWS MOVES
        figures.py drain BTL MOVES.BTL.LOAD...
        figures.py third BTL PENDING OUTPUT
+       figures.py blackout NAME
+       figures.py growth FIGURES
+       figures.py fill NAME PUMP
+       figures.py faults NAME PUMP
        figures.py table FILE
 
-All but the last print one JSON object per line.
+All but the last print one JSON object per line. NAME is the beginning of names of files; it ends in MIB.PAGES.USE.
 """
 import glob
 import json
@@ -241,10 +245,128 @@ def third(btl, pending, output):
              max=max(posting), baseline=None, baseline_name="no move", ratio=None, repeats=len(posting))
 
 
+# ---------------------------------------------------------------------- memory
+
+NOTE = re.compile(r"^memory: (gap|touch) end=(\S+) us=(\S+)$")
+
+
+def memory_of(name):
+    mib, pages, use = os.path.basename(name).split(".")
+    return {"rss_mib": int(mib), "pages": pages, "use": use}
+
+
+def read_windows(name):
+    """{who moved: [(begin, end)]}"""
+    times = {}
+    with open(name + ".windows") as lines:
+        for who, begin, end in map(str.split, lines):
+            times.setdefault(who, []).append((float(begin), float(end)))
+    return times
+
+
+def read_notes(path, kind):
+    """[(begin, end)] in seconds"""
+    if not os.path.exists(path):
+        return []       # of what could not be measured
+    with open(path) as lines:
+        found = [f for f in map(NOTE.match, lines) if f and f[1] == kind]
+    return [(float(f[2]) - float(f[3]) / 1e6, float(f[2])) for f in found]
+
+
+def compare(bench, metric, memory, unit, lpm, base, base_name):
+    """One figure: medians over the repeats; None where there is nothing."""
+    if lpm:
+        base_median = median(base) if base else None
+        emit(bench=bench, metric=metric, unit=unit, **memory, lpm=float(median(lpm)), max=float(max(lpm)),
+             baseline=base_median, baseline_max=max(base) if base else None, baseline_name=base_name,
+             ratio=ratio(float(median(lpm)), base_median), spread=float(spread(lpm)), repeats=len(lpm))
+
+
+STOCK = {"lazy": "lazy", "eager": "eager", "server": "page server"}
+
+
+def blackout(name):
+    """The longest gap that each move made, of the rank and of the processes that stock criu has moved."""
+    memory = memory_of(name)
+    times = read_windows(name)
+    gaps = {}
+    for who in ("lpm", *STOCK):
+        notes = read_notes("%s.%s" % (name, who), "gap")
+        gaps[who] = [longest(notes, window) for window in times.get(who, [])] if notes else []
+    for who in STOCK:
+        compare("blackout", "longest gap", memory, "ms", gaps["lpm"], gaps[who], "stock criu, " + STOCK[who])
+    compare("blackout", "blackout", memory, "ms", [move["blackout_ms"] for move in read_moves(name + ".moves")], [],
+            "none")
+
+
+def growth(path):
+    """What each GiB more costs, from 1 to 4, where both have been measured."""
+    with open(path) as lines:
+        rows = [row for row in map(json.loads, lines) if row.get("metric") == "longest gap"]
+    for row in rows:
+        more = [other for other in rows if (row["rss_mib"], other["rss_mib"]) == (1024, 4096) and
+                all(row[key] == other[key] for key in ("pages", "use", "baseline_name"))]
+        if more:
+            lpm, base = [None if None in (row[side], more[0][side]) else (more[0][side] - row[side]) / 3
+                         for side in ("lpm", "baseline")]
+            emit(bench="blackout", metric="growth", unit="ms/GiB", rss_mib="1024-4096", pages=row["pages"],
+                 use=row["use"], lpm=lpm, baseline=base, baseline_name=row["baseline_name"], ratio=ratio(lpm, base))
+
+
+def pages_of(name):
+    """What the answers of the moves tell of pages that came later; nothing did where all came at once."""
+    told = [move.get("pages") or {} for move in read_moves(name + ".moves")]
+    return [pages for pages in told if pages.get("fill_ms")]
+
+
+STREAM = re.compile(r"^pump: stream bytes=(\d+) ms=(\S+)$")
+
+
+def fill(name, pump):
+    """Time and rate; a megabyte has a million bytes."""
+    memory = memory_of(name)
+    with open(pump) as lines:
+        base = [(int(f[1]), float(f[2])) for f in map(STREAM.match, lines) if f]
+    lpm = [(pages["stream_bytes"] + pages["fault_bytes"], pages["fill_ms"]) for pages in pages_of(name)]
+    compare("fill", "time to fill", memory, "ms", [ms for _, ms in lpm], [ms for _, ms in base], "bench/pump")
+    compare("fill", "rate", memory, "MB/s", [n / ms / 1e3 for n, ms in lpm], [n / ms / 1e3 for n, ms in base],
+            "bench/pump")
+
+
+FAULT = re.compile(r"^pump: fault served=(\S+) touched=(\S+)$")
+
+
+def per_move_quantile(name, q):
+    """Of the touches that waited after the mover had stood still, of each move that had any."""
+    gaps = read_notes(name + ".lpm", "gap")
+    touches = read_notes(name + ".lpm", "touch")
+    moves = []
+    for window in read_windows(name).get("lpm", []):
+        length, begin = max((b - a, a) for a, b in gaps if a < window[1] and b > window[0])
+        since = begin + length / 2      # the gap ends with an exchange of messages, after the first touches
+        moves.append([(b - a) * 1e6 for a, b in touches if since < a and b < window[1]])
+    return [quantile(move, q) for move in moves if move]
+
+
+def faults(name, pump):
+    """As the pager sees it, and as the thread does that touches."""
+    memory = memory_of(name)
+    with open(pump) as lines:
+        base = [f for f in map(FAULT.match, lines) if f]
+    told = [pages for pages in pages_of(name) if pages["fault_pages"]]
+    for text, q in ("p50", 0.5), ("p99", 0.99):
+        compare("faults", "fault " + text, memory, "us", [pages["fault_%s_us" % text] for pages in told],
+                [quantile([float(f[1]) for f in base], q)], "bench/pump")
+    for text, q in ("p50", 0.5), ("p99", 0.99):
+        compare("faults", "touch " + text, memory, "us", per_move_quantile(name, q),
+                [quantile([float(f[2]) for f in base], q)], "bench/pump")
+    compare("faults", "faults", memory, "1", [pages["faults"] for pages in told], [len(base)], "bench/pump")
+
+
 # ---------------------------------------------------------------------- tables
 
 COLUMNS = {
-    "btl": "btl", "load": "load", "role": "who", "metric": "what", "bytes": "bytes", "unit": "unit",
+    "rss_mib": "MiB", "pages": "pages", "use": "use", "btl": "btl", "load": "load", "role": "who", "metric": "what", "bytes": "bytes", "unit": "unit",
     "lpm": "with LPM", "max": "max", "baseline": "baseline", "baseline_max": "its max", "baseline_name": "baseline is",
     "ratio": "ratio", "spread": "IQR", "control": "A/A", "control_spread": "A/A IQR", "repeats": "repeats",
 }
@@ -279,5 +401,6 @@ def table(path):
 
 
 if __name__ == "__main__":
-    COMMANDS = {"steady": steady, "stall": stall, "drain": drain, "third": third, "table": table}
+    COMMANDS = {"steady": steady, "stall": stall, "drain": drain, "third": third, "blackout": blackout,
+                "growth": growth, "fill": fill, "faults": faults, "table": table}
     COMMANDS[sys.argv[1]](*sys.argv[2:])

@@ -115,6 +115,17 @@ bench_move() {
     [[ $MIGRATE_CODE == 0 ]]
 }
 
+# timed NAME COMMAND...: runs it, and notes begin and end in the file WINDOWS.
+timed() {
+    local name=$1 rc=0
+    shift
+    BEGIN=$EPOCHREALTIME
+    "$@" || rc=$?
+    END=$EPOCHREALTIME
+    (( rc != 0 )) || printf '%s %s %s\n' "$name" "$BEGIN" "$END" >>"$WINDOWS"
+    return "$rc"
+}
+
 # not_measured WHAT: what is there to do when a rank could not be moved. The exit code will tell.
 not_measured() {
     bench_abandon

@@ -21,17 +21,6 @@ all_ready() {
     [[ $(grep -c '^stall: ready' "$JOB.out") == "$RANKS" ]]
 }
 
-# timed NAME COMMAND...: runs it, and notes begin and end.
-timed() {
-    local name=$1 rc=0
-    shift
-    BEGIN=$EPOCHREALTIME
-    "$@" || rc=$?
-    END=$EPOCHREALTIME
-    (( rc != 0 )) || printf '%s %s %s\n' "$name" "$BEGIN" "$END" >>"$WINDOWS"
-    return "$rc"
-}
-
 # windows BTL: moves to and fro, each with a quiet time.
 windows() {
     local i btl=$1
