@@ -25,9 +25,10 @@ typedef struct {
     uint64_t at, first, pages;
 } piece_t;
 
-/* Of a mapping; one that is put off, or one whose unmapping is still to be told (to is not used). */
+/* Of a mapping; one that is put off, or one whose unmapping is still to be told (then only where it was counts). */
 typedef struct {
     uint64_t from, to, bytes;
+    bool echoed; /* that has been told */
 } move_t;
 
 /* The memory file. A change of the pieces is made in the other table, which then becomes the one that counts. */
@@ -413,7 +414,7 @@ static bool remember(move_t *list, uint32_t *n, uint64_t from, uint64_t to, uint
     if (MOVES_MAX == *n) {
         return false;
     }
-    list[*n] = (move_t){from, to, bytes};
+    list[*n] = (move_t){from, to, bytes, false};
     ++*n;
     return true;
 }
@@ -424,10 +425,12 @@ static void forget(move_t *list, uint32_t *n, uint32_t i)
     memmove(&list[i], &list[i + 1], (*n - i) * sizeof(*list));
 }
 
-static int move_now(pages_space_t *s, uint64_t from, uint64_t to, uint64_t bytes)
+static int move_now(pages_space_t *s, const move_t *m)
 {
-    return 0 == cut_out(s, from, from + bytes, true, to) && remember(s->f->echo, &s->f->n_echoes, from, to, bytes) ? 0
-                                                                                                                   : -1;
+    if (0 != cut_out(s, m->from, m->from + m->bytes, true, m->to)) {
+        return -1;
+    }
+    return m->echoed || remember(s->f->echo, &s->f->n_echoes, m->from, m->to, m->bytes) ? 0 : -1;
 }
 
 /* Those whose place has become free. */
@@ -441,7 +444,7 @@ static int do_what_was_put_off(pages_space_t *s)
             continue;
         }
         forget(s->f->put_off, &s->f->n_put_off, i);
-        if (0 != move_now(s, m.from, m.to, m.bytes)) {
+        if (0 != move_now(s, &m)) {
             return -1;
         }
         i = 0; /* its own place is free now */
@@ -449,13 +452,30 @@ static int do_what_was_put_off(pages_space_t *s)
     return 0;
 }
 
-int pages_space_unmapped(pages_space_t *s, uint64_t start, uint64_t end)
+/* Is it only said of what has moved away, or is to when its place is free? */
+static bool is_echo(pages_space_t *s, uint64_t start, uint64_t bytes)
 {
     for (uint32_t i = 0; i < s->f->n_echoes; i++) {
-        if (s->f->echo[i].from == start && s->f->echo[i].bytes == end - start) {
+        if (s->f->echo[i].from == start && s->f->echo[i].bytes == bytes) {
             forget(s->f->echo, &s->f->n_echoes, i);
-            return 0;
+            return true;
         }
+    }
+    for (uint32_t i = 0; i < s->f->n_put_off; i++) {
+        move_t *m = &s->f->put_off[i];
+
+        if (m->from == start && m->bytes == bytes && !m->echoed) {
+            m->echoed = true;
+            return true;
+        }
+    }
+    return false;
+}
+
+int pages_space_unmapped(pages_space_t *s, uint64_t start, uint64_t end)
+{
+    if (is_echo(s, start, end - start)) {
+        return 0;
     }
     pages_space_discarded(s, start, end);
     return 0 == cut_out(s, start, end, false, 0) ? do_what_was_put_off(s) : -1;
@@ -466,5 +486,5 @@ int pages_space_moved(pages_space_t *s, uint64_t from, uint64_t to, uint64_t byt
     if (!is_free(s, to, bytes)) {
         return remember(s->f->put_off, &s->f->n_put_off, from, to, bytes) ? 0 : -1;
     }
-    return 0 == move_now(s, from, to, bytes) ? do_what_was_put_off(s) : -1;
+    return 0 == move_now(s, &(move_t){from, to, bytes, false}) ? do_what_was_put_off(s) : -1;
 }
