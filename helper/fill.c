@@ -232,6 +232,7 @@ static void attach(fill_t *f)
     const char *why;
     int uffd;
 
+    p->space[0].pid = f->pid;
     if (p->again) {
         wake_all(p);
         attached(f);

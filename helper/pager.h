@@ -31,7 +31,9 @@
 typedef struct {
     int uffd;
     pages_space_t *pages;
-    atomic_bool gone; /* the process has ended, or has other memory by now (exec) */
+    pid_t pid;         /* 0: not known */
+    atomic_bool quiet; /* it has not been changing its mappings, and all of that has been told, since the last event */
+    atomic_bool gone;  /* the process has ended, or has other memory by now (exec) */
 } pager_space_t;
 
 typedef struct {

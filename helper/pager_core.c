@@ -128,7 +128,8 @@ void pager_add(pager_t *p, int uffd, pages_space_t *pages)
     }
     p->space[i].uffd = uffd;
     p->space[i].pages = pages;
-    p->space[i].gone = false;
+    p->space[i].gone = p->space[i].quiet = false;
+    p->space[i].pid = 0;
     p->n_spaces = i < p->n_spaces ? p->n_spaces : i + 1;
     pager_keep(p, i);
 }
@@ -192,6 +193,7 @@ static bool fill(pager_space_t *s, uint64_t first, uint64_t count, const uint8_t
         const uffd_result_t r = uffd_copy(s->uffd, at, data, n * PAGE_BYTES, &done);
 
         if (UFFD_FILLED == r) {
+            s->quiet = true;
             *put = done / PAGE_BYTES;
             (void)pages_space_done(s->pages, first, *put);
             return false;

@@ -15,6 +15,7 @@
 #include "pager.h"
 #include "pages_uffd.h"
 #include "util_proc.h"
+#include "vma.h"
 
 /* Messages read at once, and faults that wait for their page; more stay in the kernel until there is room, and so do
    forks when there are too many processes. */
@@ -62,6 +63,26 @@ static void on_changed(pager_t *p, pager_space_t *s, int rc)
     uffd_wake_all(s->uffd);
 }
 
+/* Something has moved there; has it been taken away since, or is this old news of what was there before? */
+static bool is_still_there(const pager_space_t *s, uint64_t start, uint64_t end)
+{
+    vma_list_t vmas;
+    bool there = false;
+
+    if (0 == s->pid || !pages_space_is_fresh(s->pages, start, end)) {
+        return false;
+    }
+    if (0 == vma_read(s->pid, &vmas)) {
+        for (uint64_t at = start; !there && at < end; at += PAGE_BYTES) {
+            const vma_t *v = pages_space_is_fresh(s->pages, at, at + PAGE_BYTES) ? vma_find(&vmas, at) : NULL;
+
+            there = NULL != v && NULL != strstr(v->flags, " um ");
+        }
+    }
+    vma_free(&vmas);
+    return there;
+}
+
 static void on_message(faults_t *f, pager_space_t *s, const struct uffd_msg *m)
 {
     switch (m->event) {
@@ -71,10 +92,14 @@ static void on_message(faults_t *f, pager_space_t *s, const struct uffd_msg *m)
         break;
     case UFFD_EVENT_FORK: on_fork(f->p, s, (int)m->arg.fork.ufd); break;
     case UFFD_EVENT_REMAP:
-        on_changed(f->p, s, pages_space_moved(s->pages, m->arg.remap.from, m->arg.remap.to, m->arg.remap.len));
+        on_changed(f->p, s,
+                   pages_space_moved(s->pages, m->arg.remap.from, m->arg.remap.to, m->arg.remap.len,
+                                     is_still_there(s, m->arg.remap.from, m->arg.remap.from + m->arg.remap.len)));
         break;
     case UFFD_EVENT_UNMAP:
-        on_changed(f->p, s, pages_space_unmapped(s->pages, m->arg.remove.start, m->arg.remove.end));
+        on_changed(f->p, s,
+                   pages_space_unmapped(s->pages, m->arg.remove.start, m->arg.remove.end,
+                                        is_still_there(s, m->arg.remove.start, m->arg.remove.end)));
         break;
     case UFFD_EVENT_REMOVE:
         pages_space_discarded(s->pages, m->arg.remove.start, m->arg.remove.end);
@@ -90,6 +115,10 @@ static void read_messages(faults_t *f, pager_space_t *s)
     ssize_t n;
 
     (void)pthread_rwlock_wrlock(&f->p->lock);
+    if (s->quiet) {
+        s->quiet = false;
+        pages_space_settled(s->pages);
+    }
     n = read(s->uffd, messages, sizeof(messages));
     for (ssize_t i = 0; i < n / (ssize_t)sizeof(messages[0]); i++) {
         on_message(f, s, &messages[i]);

@@ -35,8 +35,8 @@ typedef struct {
 typedef struct {
     uint64_t magic, pages, missing;
     uint32_t current, n[2];
-    uint32_t n_put_off, n_echoes;
-    move_t put_off[MOVES_MAX], echo[MOVES_MAX];
+    uint32_t n_put_off, n_echoes, n_fresh;
+    move_t put_off[MOVES_MAX], echo[MOVES_MAX], fresh[MOVES_MAX];
     piece_t piece[2][PIECES_MAX]; /* by address */
     uint64_t bits[];              /* of pages that are missing */
 } file_t;
@@ -430,6 +430,9 @@ static int move_now(pages_space_t *s, const move_t *m)
     if (0 != cut_out(s, m->from, m->from + m->bytes, true, m->to)) {
         return -1;
     }
+    if (!remember(s->f->fresh, &s->f->n_fresh, m->from, m->to, m->bytes)) {
+        return -1;
+    }
     return m->echoed || remember(s->f->echo, &s->f->n_echoes, m->from, m->to, m->bytes) ? 0 : -1;
 }
 
@@ -472,19 +475,62 @@ static bool is_echo(pages_space_t *s, uint64_t start, uint64_t bytes)
     return false;
 }
 
-int pages_space_unmapped(pages_space_t *s, uint64_t start, uint64_t end)
+/* The first fresh place that ends behind @p at, or NULL; they are few. */
+static const move_t *fresh_from(const pages_space_t *s, uint64_t at)
+{
+    const move_t *first = NULL;
+
+    for (uint32_t i = 0; i < s->f->n_fresh; i++) {
+        const move_t *m = &s->f->fresh[i];
+
+        if (at < m->to + m->bytes && (NULL == first || m->to < first->to)) {
+            first = m;
+        }
+    }
+    return first;
+}
+
+bool pages_space_is_fresh(const pages_space_t *s, uint64_t start, uint64_t end)
+{
+    const move_t *m = fresh_from(s, start);
+
+    return NULL != m && m->to < end;
+}
+
+void pages_space_settled(pages_space_t *s)
+{
+    s->f->n_fresh = 0;
+}
+
+int pages_space_unmapped(pages_space_t *s, uint64_t start, uint64_t end, bool stays)
 {
     if (is_echo(s, start, end - start)) {
         return 0;
     }
-    pages_space_discarded(s, start, end);
-    return 0 == cut_out(s, start, end, false, 0) ? do_what_was_put_off(s) : -1;
+    while (start < end) {
+        const move_t *m = stays ? fresh_from(s, start) : NULL;
+        const uint64_t until = NULL == m || m->to > end ? end : m->to;
+
+        if (start < until) {
+            pages_space_discarded(s, start, until);
+            if (0 != cut_out(s, start, until, false, 0)) {
+                return -1;
+            }
+        }
+        start = NULL == m ? end : m->to + m->bytes;
+    }
+    return do_what_was_put_off(s);
 }
 
-int pages_space_moved(pages_space_t *s, uint64_t from, uint64_t to, uint64_t bytes)
+int pages_space_moved(pages_space_t *s, uint64_t from, uint64_t to, uint64_t bytes, bool stays)
 {
+    const move_t m = {from, to, bytes, false};
+
+    if (stays && pages_space_is_fresh(s, from, from + bytes)) { /* none of our pages was in what has left */
+        return remember(s->f->echo, &s->f->n_echoes, from, to, bytes) ? 0 : -1;
+    }
     if (!is_free(s, to, bytes)) {
         return remember(s->f->put_off, &s->f->n_put_off, from, to, bytes) ? 0 : -1;
     }
-    return 0 == move_now(s, &(move_t){from, to, bytes, false}) ? do_what_was_put_off(s) : -1;
+    return 0 == move_now(s, &m) ? do_what_was_put_off(s) : -1;
 }

@@ -38,6 +38,7 @@ typedef struct {
     bool missing[PAGES];
     uint64_t at[PAGES]; /* 0: nowhere */
     uint64_t number_of[SLOTS];
+    bool mapped[SLOTS]; /* also where none of our pages is: the mapping has grown */
 } model_t;
 
 static void model_init(model_t *m, const pages_ranges_t *ranges)
@@ -51,6 +52,7 @@ static void model_init(model_t *m, const pages_ranges_t *ranges)
     for (size_t i = 0; i < ranges->n; i++) {
         for (uint64_t at = ranges->r[i].start; at < ranges->r[i].end; at += PAGE_BYTES) {
             m->number_of[(at - BASE) / PAGE_BYTES] = number;
+            m->mapped[(at - BASE) / PAGE_BYTES] = true;
             m->at[number++] = at;
         }
     }
@@ -91,6 +93,7 @@ static void model_unmapped(model_t *m, uint64_t slot, uint64_t count)
 {
     model_discarded(m, slot, count);
     for (uint64_t i = slot; i < slot + count; i++) {
+        m->mapped[i] = false;
         if (NO_PAGE != m->number_of[i]) {
             m->at[m->number_of[i]] = 0;
             m->number_of[i] = NO_PAGE;
@@ -106,6 +109,8 @@ static void model_moved(model_t *m, uint64_t from, uint64_t to, uint64_t count)
         if (NO_PAGE != m->number_of[to + i]) {
             m->at[m->number_of[to + i]] = 0;
         }
+        m->mapped[to + i] = m->mapped[from + i];
+        m->mapped[from + i] = false;
         m->number_of[to + i] = m->number_of[from + i];
         m->number_of[from + i] = NO_PAGE;
         if (NO_PAGE != m->number_of[to + i]) {
@@ -232,7 +237,7 @@ static void step_unmapped(fixture_t *f)
 {
     const uint64_t slot = draw(f, SLOTS), count = draw_count(f, 8 < SLOTS - slot ? 8 : SLOTS - slot);
 
-    assert_int_equal(0, pages_space_unmapped(f->s, at_slot(slot), at_slot(slot + count)));
+    assert_int_equal(0, pages_space_unmapped(f->s, at_slot(slot), at_slot(slot + count), false));
     model_unmapped(&f->m, slot, count);
 }
 
@@ -245,9 +250,9 @@ static void step_moved(fixture_t *f)
     if (0 < apart) {
         const uint64_t count = draw_count(f, apart < behind ? apart : behind);
 
-        assert_int_equal(0, pages_space_unmapped(f->s, at_slot(to), at_slot(to + count)));
-        assert_int_equal(0, pages_space_moved(f->s, at_slot(from), at_slot(to), count * PAGE_BYTES));
-        assert_int_equal(0, pages_space_unmapped(f->s, at_slot(from), at_slot(from + count)));
+        assert_int_equal(0, pages_space_unmapped(f->s, at_slot(to), at_slot(to + count), false));
+        assert_int_equal(0, pages_space_moved(f->s, at_slot(from), at_slot(to), count * PAGE_BYTES, false));
+        assert_int_equal(0, pages_space_unmapped(f->s, at_slot(from), at_slot(from + count), false));
         model_moved(&f->m, from, to, count);
     }
 }
@@ -271,7 +276,7 @@ static void step_copied(fixture_t *f)
     assert_non_null(copy);
     compare_all(&f->m, copy);
     pages_space_lack(stays == copy ? f->s : copy, 0, PAGES);
-    assert_int_equal(0, pages_space_unmapped(stays == copy ? f->s : copy, at_slot(0), at_slot(SLOTS)));
+    assert_int_equal(0, pages_space_unmapped(stays == copy ? f->s : copy, at_slot(0), at_slot(SLOTS), false));
     compare_all(&f->m, stays);
     pages_space_free(stays == copy ? f->s : copy);
     f->s = stays;
@@ -446,8 +451,8 @@ static void thousands_of_pieces(void **state)
     pages_ranges_free(&ranges);
     pages_space_lack(s, 0, 32 * RANGES_MAX);
     for (uint64_t i = 0; i < 500; i++) {
-        assert_int_equal(0,
-                         pages_space_moved(s, at_slot(64 * 8 * i + 5), at_slot(64 * RANGES_MAX + 2 * i), PAGE_BYTES));
+        assert_int_equal(
+            0, pages_space_moved(s, at_slot(64 * 8 * i + 5), at_slot(64 * RANGES_MAX + 2 * i), PAGE_BYTES, false));
     }
     assert_int_equal(32 * RANGES_MAX, pages_space_missing(s));
     for (uint64_t i = 0; i < 500; i++) {
@@ -482,24 +487,25 @@ static void add_news(teller_t *t, bool moved, uint64_t from, uint64_t to, uint64
     t->news[t->n++].count = count;
 }
 
-static bool is_mapped(const model_t *m, uint64_t slot, uint64_t count)
+static unsigned count_mapped(const model_t *m, uint64_t slot, uint64_t count)
 {
+    unsigned n = 0;
+
     for (uint64_t i = slot; i < slot + count; i++) {
-        if (NO_PAGE == m->number_of[i]) {
-            return false;
-        }
+        n += m->mapped[i];
     }
-    return true;
+    return n;
 }
 
-static bool is_used(const model_t *m, uint64_t slot, uint64_t count)
+/* What the caller of the functions has to find out about what is fresh. */
+static bool is_there(const fixture_t *f, uint64_t start, uint64_t bytes)
 {
-    for (uint64_t i = slot; i < slot + count; i++) {
-        if (NO_PAGE != m->number_of[i]) {
-            return true;
-        }
+    bool there = false;
+
+    for (uint64_t at = start; at < start + bytes; at += PAGE_BYTES) {
+        there = there || (pages_space_is_fresh(f->s, at, at + PAGE_BYTES) && f->m.mapped[(at - BASE) / PAGE_BYTES]);
     }
-    return false;
+    return there;
 }
 
 /* Is something being moved there? No program uses a mapping before the call that moves it has returned. */
@@ -522,14 +528,16 @@ static void act(fixture_t *f, const teller_t *tellers, teller_t *t)
     const uint64_t from = draw(f, SLOTS - 8), count = 1 + draw(f, 8), to = draw(f, SLOTS - 8);
 
     t->n = t->told = 0;
-    if (!is_mapped(&f->m, from, count) || is_in_use(tellers, from, count) || is_in_use(tellers, to, count)) {
+    if (count != count_mapped(&f->m, from, count) || is_in_use(tellers, from, count) || is_in_use(tellers, to, count)) {
         return; /* of what is not registered nothing is told */
     }
-    if (0 == draw(f, 200)) {
+    if (0 == draw(f, 100)) {
         model_unmapped(&f->m, from, count);
         add_news(t, false, from, 0, count);
+    } else if (0 == draw(f, 4)) {
+        f->m.mapped[from + count] = true; /* it grows where it is, if there is room: no news */
     } else if (to + count <= from || from + count <= to) {
-        if (is_used(&f->m, to, count)) {
+        if (0 < count_mapped(&f->m, to, count)) {
             if (0 != draw(f, 50)) {
                 return; /* mostly places that are free, or soon nothing would be left */
             }
@@ -545,12 +553,24 @@ static void tell(fixture_t *f, teller_t *t)
 {
     const uint64_t from = at_slot(t->news[t->told].from), bytes = t->news[t->told].count * PAGE_BYTES;
 
+    const bool there = pages_space_is_fresh(f->s, from, from + bytes) && is_there(f, from, bytes);
+
     if (t->news[t->told].moved) {
-        assert_int_equal(0, pages_space_moved(f->s, from, at_slot(t->news[t->told].to), bytes));
+        assert_int_equal(0, pages_space_moved(f->s, from, at_slot(t->news[t->told].to), bytes, there));
     } else {
-        assert_int_equal(0, pages_space_unmapped(f->s, from, from + bytes));
+        assert_int_equal(0, pages_space_unmapped(f->s, from, from + bytes, there));
     }
     t->told++;
+}
+
+static bool all_told(const teller_t *tellers)
+{
+    for (int i = 0; i < TELLERS; i++) {
+        if (tellers[i].told < tellers[i].n) {
+            return false;
+        }
+    }
+    return true;
 }
 
 /* The news come in any order that leaves each thread's own as it is; when all have come, all is known. */
@@ -578,10 +598,11 @@ static void news_in_any_order(void **state)
             } else if (2000 > step) {
                 act(&f, tellers, t);
             }
+            if (all_told(tellers)) {
+                pages_space_settled(f.s);
+            }
         }
-        for (int i = 0; i < TELLERS; i++) {
-            assert_int_equal(tellers[i].n, tellers[i].told);
-        }
+        assert_true(all_told(tellers));
         compare_all(&f.m, f.s);
         pages_space_free(f.s);
         pages_ranges_free(&ranges);
