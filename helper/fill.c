@@ -232,8 +232,8 @@ static void attach(fill_t *f)
     const char *why;
     int uffd;
 
-    p->space[0].pid = f->pid;
     if (p->again) {
+        pager_name(p, 0, f->pid);
         wake_all(p);
         attached(f);
         return;
@@ -245,6 +245,7 @@ static void attach(fill_t *f)
     }
     (void)pthread_rwlock_wrlock(&p->lock);
     p->space[0].uffd = uffd;
+    pager_name(p, 0, f->pid);
     pager_keep(p, 0);
     (void)pthread_rwlock_unlock(&p->lock);
     attached(f);

@@ -31,9 +31,9 @@
 typedef struct {
     int uffd;
     pages_space_t *pages;
-    pid_t pid;         /* 0: not known */
-    atomic_bool quiet; /* it has not been changing its mappings, and all of that has been told, since the last event */
-    atomic_bool gone;  /* the process has ended, or has other memory by now (exec) */
+    pid_t pid;        /* 0: not known */
+    int info;         /* what the kernel tells of the uffd, or -1 */
+    atomic_bool gone; /* the process has ended, or has other memory by now (exec) */
 } pager_space_t;
 
 typedef struct {
@@ -92,6 +92,9 @@ void pager_hush(int eventfd);
  * Add an address space; both are the pager's from then on. Alone, or with the write lock; there has to be room.
  */
 void pager_add(pager_t *p, int uffd, pages_space_t *pages);
+
+/** Name the process of an address space. */
+void pager_name(pager_t *p, size_t i, pid_t pid);
 
 /** Put what an address space needs where it survives this process. */
 void pager_keep(pager_t *p, size_t i);

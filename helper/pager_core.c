@@ -7,7 +7,9 @@
 #include "pager.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -59,6 +61,9 @@ void pager_detach(pager_t *p)
 {
     for (size_t i = 0; i < p->n_spaces; i++) {
         close_if(&p->space[i].uffd);
+        if (0 != p->space[i].pid) {
+            close_if(&p->space[i].info);
+        }
     }
 }
 
@@ -103,6 +108,15 @@ size_t pager_room(const pager_t *p)
     return room;
 }
 
+void pager_name(pager_t *p, size_t i, pid_t pid)
+{
+    char path[64];
+
+    snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", p->space[i].uffd);
+    p->space[i].info = open(path, O_RDONLY | O_CLOEXEC);
+    p->space[i].pid = pid;
+}
+
 void pager_keep(pager_t *p, size_t i)
 {
     struct pollfd room = {.fd = p->safe, .events = POLLOUT};
@@ -128,8 +142,9 @@ void pager_add(pager_t *p, int uffd, pages_space_t *pages)
     }
     p->space[i].uffd = uffd;
     p->space[i].pages = pages;
-    p->space[i].gone = p->space[i].quiet = false;
+    p->space[i].gone = false;
     p->space[i].pid = 0;
+    p->space[i].info = -1;
     p->n_spaces = i < p->n_spaces ? p->n_spaces : i + 1;
     pager_keep(p, i);
 }
@@ -193,7 +208,6 @@ static bool fill(pager_space_t *s, uint64_t first, uint64_t count, const uint8_t
         const uffd_result_t r = uffd_copy(s->uffd, at, data, n * PAGE_BYTES, &done);
 
         if (UFFD_FILLED == r) {
-            s->quiet = true;
             *put = done / PAGE_BYTES;
             (void)pages_space_done(s->pages, first, *put);
             return false;
@@ -201,14 +215,15 @@ static bool fill(pager_space_t *s, uint64_t first, uint64_t count, const uint8_t
         if (UFFD_NONE == r && 1 < n) {
             continue; /* a border of mappings */
         }
-        if (UFFD_THERE == r || UFFD_NONE == r) {
+        if (UFFD_THERE == r) {
             (void)pages_space_done(s->pages, first, 1);
             uffd_wake(s->uffd, at, PAGE_BYTES);
             return false;
         }
         *put = 0;
         s->gone = s->gone || UFFD_GONE == r;
-        return UFFD_LATER == r;
+        /* no such memory: an event that is on its way tells where it is, or that it is no more */
+        return UFFD_LATER == r || UFFD_NONE == r;
     }
 }
 

@@ -14,14 +14,17 @@
 
 #include "pager.h"
 #include "pages_uffd.h"
+#include "trace.h"
 #include "util_proc.h"
-#include "vma.h"
 
 /* Messages read at once, and faults that wait for their page; more stay in the kernel until there is room, and so do
    forks when there are too many processes. */
 #define MESSAGES 32
 #define WAITING  8192
 #define FAULTS   4096
+#define CHANGES  4096
+/* For all threads to come to the end of a system call; one that takes longer changes no mappings. */
+#define STOP_MS 1000.0
 
 typedef struct {
     uint64_t number;
@@ -37,6 +40,8 @@ typedef struct {
         uint64_t at;
     } faults[FAULTS]; /* that have been read, and are to be dealt with */
     size_t n_faults;
+    pages_change_t changes[CHANGES];
+    size_t n_changes;
     bool lost; /* the connection over which they have been asked for */
     struct pollfd polled[PAGER_SPACES_MAX + 2];
 } faults_t;
@@ -54,33 +59,9 @@ static void on_fork(pager_t *p, const pager_space_t *parent, int uffd)
     pager_add(p, uffd, copy);
 }
 
-/* Whoever waits for a page looks again: it may wait at a place that is another now. */
-static void on_changed(pager_t *p, pager_space_t *s, int rc)
+static void note_change(faults_t *f, int what, uint64_t start, uint64_t end, uint64_t to)
 {
-    if (0 != rc) {
-        p->broken = true;
-    }
-    uffd_wake_all(s->uffd);
-}
-
-/* Something has moved there; has it been taken away since, or is this old news of what was there before? */
-static bool is_still_there(const pager_space_t *s, uint64_t start, uint64_t end)
-{
-    vma_list_t vmas;
-    bool there = false;
-
-    if (0 == s->pid || !pages_space_is_fresh(s->pages, start, end)) {
-        return false;
-    }
-    if (0 == vma_read(s->pid, &vmas)) {
-        for (uint64_t at = start; !there && at < end; at += PAGE_BYTES) {
-            const vma_t *v = pages_space_is_fresh(s->pages, at, at + PAGE_BYTES) ? vma_find(&vmas, at) : NULL;
-
-            there = NULL != v && NULL != strstr(v->flags, " um ");
-        }
-    }
-    vma_free(&vmas);
-    return there;
+    f->changes[f->n_changes++] = (pages_change_t){.what = what, .start = start, .end = end, .to = to};
 }
 
 static void on_message(faults_t *f, pager_space_t *s, const struct uffd_msg *m)
@@ -92,36 +73,95 @@ static void on_message(faults_t *f, pager_space_t *s, const struct uffd_msg *m)
         break;
     case UFFD_EVENT_FORK: on_fork(f->p, s, (int)m->arg.fork.ufd); break;
     case UFFD_EVENT_REMAP:
-        on_changed(f->p, s,
-                   pages_space_moved(s->pages, m->arg.remap.from, m->arg.remap.to, m->arg.remap.len,
-                                     is_still_there(s, m->arg.remap.from, m->arg.remap.from + m->arg.remap.len)));
+        note_change(f, PAGES_MOVED, m->arg.remap.from, m->arg.remap.from + m->arg.remap.len, m->arg.remap.to);
         break;
-    case UFFD_EVENT_UNMAP:
-        on_changed(f->p, s,
-                   pages_space_unmapped(s->pages, m->arg.remove.start, m->arg.remove.end,
-                                        is_still_there(s, m->arg.remove.start, m->arg.remove.end)));
-        break;
-    case UFFD_EVENT_REMOVE:
-        pages_space_discarded(s->pages, m->arg.remove.start, m->arg.remove.end);
-        on_changed(f->p, s, 0);
-        break;
+    case UFFD_EVENT_REMOVE: note_change(f, PAGES_DISCARDED, m->arg.remove.start, m->arg.remove.end, 0); break;
+    case UFFD_EVENT_UNMAP: note_change(f, PAGES_UNMAPPED, m->arg.remove.start, m->arg.remove.end, 0); break;
     default: break;
     }
 }
 
-static void read_messages(faults_t *f, pager_space_t *s)
+/* @return how many there were */
+static size_t read_some(faults_t *f, pager_space_t *s, size_t most)
 {
     struct uffd_msg messages[MESSAGES];
-    ssize_t n;
+    const ssize_t n = read(s->uffd, messages, (most < MESSAGES ? most : MESSAGES) * sizeof(messages[0]));
+    const size_t count = 0 > n ? 0 : (size_t)n / sizeof(messages[0]);
 
-    (void)pthread_rwlock_wrlock(&f->p->lock);
-    if (s->quiet) {
-        s->quiet = false;
-        pages_space_settled(s->pages);
-    }
-    n = read(s->uffd, messages, sizeof(messages));
-    for (ssize_t i = 0; i < n / (ssize_t)sizeof(messages[0]); i++) {
+    for (size_t i = 0; i < count; i++) {
         on_message(f, s, &messages[i]);
+    }
+    return count;
+}
+
+/* Whoever waits for a page looks again: it may wait at a place that is another now. */
+static void apply_changes(faults_t *f, pager_space_t *s)
+{
+    if (0 < f->n_changes) {
+        if (0 != pages_space_change(s->pages, f->changes, f->n_changes)) {
+            f->p->broken = true;
+        }
+        f->n_changes = 0;
+        uffd_wake_all(s->uffd);
+    }
+}
+
+/* How many faults are to be read, which come before all else. */
+static size_t faults_pending(const pager_space_t *s)
+{
+    char text[512];
+    const ssize_t n = 0 > s->info ? 0 : pread(s->info, text, sizeof(text) - 1, 0);
+    const char *at;
+
+    text[0 < n ? n : 0] = '\0';
+    at = strstr(text, "pending:");
+    return NULL == at ? 0 : strtoul(at + sizeof("pending:") - 1, NULL, 10);
+}
+
+/*
+ * Threads that change mappings at the same time do so one after the other, but tell of it in any order, and a thread
+ * that has told goes on to its next change. So the rank is stopped first: what each thread is about is then told, each
+ * comes to the end of its one system call, and all of it together says what has become of the mappings.
+ */
+static void read_stopped(faults_t *f, pager_space_t *s)
+{
+    const double until = util_now_ms() + STOP_MS;
+    bool still = false;
+
+    (void)trace_order_stop(s->pid);
+    do {
+        const bool was_still = trace_is_still(s->pid);
+
+        still = 0 == read_some(f, s, MESSAGES) && was_still;
+        if (!still) {
+            pager_wait(s, NULL);
+        }
+    } while (!still && until > util_now_ms() && CHANGES - MESSAGES >= f->n_changes && FAULTS - MESSAGES >= f->n_faults);
+    apply_changes(f, s);
+    trace_cont(s->pid);
+}
+
+static bool has_event(const pager_space_t *s)
+{
+    struct pollfd polled = {.fd = s->uffd, .events = POLLIN};
+
+    return 0 < poll(&polled, 1, 0) && 0 != (polled.revents & POLLIN) && 0 == faults_pending(s);
+}
+
+static void read_messages(faults_t *f, pager_space_t *s)
+{
+    (void)pthread_rwlock_wrlock(&f->p->lock);
+    if (0 == s->pid) {
+        (void)read_some(f, s, MESSAGES);
+        apply_changes(f, s);
+    } else {
+        /* one at a time: when a signal takes away the fault that was counted, something else is read */
+        for (size_t i = 0; i < MESSAGES && 0 < faults_pending(s); i++) {
+            (void)read_some(f, s, 1);
+        }
+        if (has_event(s)) {
+            read_stopped(f, s);
+        }
     }
     (void)pthread_rwlock_unlock(&f->p->lock);
 }

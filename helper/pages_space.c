@@ -15,28 +15,18 @@
 
 /* more mappings than a process may have (vm.max_map_count is 65530) */
 #define PIECES_MAX 65536
-/* mappings that are moved at the same time, each by a thread of its own */
-#define MOVES_MAX 4096
-#define MAGIC     0x4c504d7370616365ull
-#define WORD_BITS 64
+#define MAGIC      0x4c504d7370616365ull
+#define WORD_BITS  64
 
 /* Pages that lie in a row. */
 typedef struct {
     uint64_t at, first, pages;
 } piece_t;
 
-/* Of a mapping; one that is put off, or one whose unmapping is still to be told (then only where it was counts). */
-typedef struct {
-    uint64_t from, to, bytes;
-    bool echoed; /* that has been told */
-} move_t;
-
 /* The memory file. A change of the pieces is made in the other table, which then becomes the one that counts. */
 typedef struct {
     uint64_t magic, pages, missing;
     uint32_t current, n[2];
-    uint32_t n_put_off, n_echoes, n_fresh;
-    move_t put_off[MOVES_MAX], echo[MOVES_MAX], fresh[MOVES_MAX];
     piece_t piece[2][PIECES_MAX]; /* by address */
     uint64_t bits[];              /* of pages that are missing */
 } file_t;
@@ -163,8 +153,6 @@ pages_space_t *pages_space_copy(const pages_space_t *from)
     /* what is not used is left as it is, or it would take memory */
     memcpy(s->f->piece[0], from->f->piece[current], from->f->n[current] * sizeof(piece_t));
     s->f->n[0] = from->f->n[current];
-    memcpy(s->f->put_off, from->f->put_off, from->f->n_put_off * sizeof(move_t));
-    s->f->n_put_off = from->f->n_put_off;
     memcpy(s->f->bits, from->f->bits, words_for(from->f->pages) * sizeof(uint64_t));
     s->f->pages = from->f->pages;
     s->f->missing = from->f->missing;
@@ -321,7 +309,8 @@ uint64_t pages_space_where(const pages_space_t *s, uint64_t number, uint64_t *ru
     return 0;
 }
 
-void pages_space_discarded(pages_space_t *s, uint64_t start, uint64_t end)
+/* Nobody needs what is missing there. */
+static void discard(pages_space_t *s, uint64_t start, uint64_t end)
 {
     const piece_t *p = s->f->piece[s->f->current];
 
@@ -371,166 +360,110 @@ static int by_address(const void *a, const void *b)
     return p->at < q->at ? -1 : p->at > q->at;
 }
 
-/* The new table counts from now on. */
-static int change(pages_space_t *s, table_t *t)
+/* What moves out of a piece. */
+static void put_moved(table_t *t, const piece_t *p, const pages_change_t *changes, size_t n)
 {
-    const uint32_t other = 1 - s->f->current;
-
-    if (PIECES_MAX < t->n) {
-        return -1;
-    }
-    qsort(t->p, t->n, sizeof(*t->p), by_address);
-    s->f->n[other] = t->n;
-    __atomic_store_n(&s->f->current, other, __ATOMIC_RELEASE);
-    return 0;
-}
-
-static bool is_free(const pages_space_t *s, uint64_t start, uint64_t bytes)
-{
-    const uint32_t i = piece_from(s->f, start);
-
-    return i == s->f->n[s->f->current] || s->f->piece[s->f->current][i].at >= start + bytes;
-}
-
-/* @param moves  the part of a piece that is cut out goes to @p to; else it goes away */
-static int cut_out(pages_space_t *s, uint64_t start, uint64_t end, bool moves, uint64_t to)
-{
-    const uint32_t now = s->f->current;
-    const piece_t *p = s->f->piece[now];
-    table_t t = {s->f->piece[1 - now], 0};
-
-    for (uint32_t i = 0; i < s->f->n[now]; i++) {
-        put_part(&t, &p[i], 0, start, 0);
-        put_part(&t, &p[i], end, UINT64_MAX, 0);
-    }
-    for (uint32_t i = 0; moves && i < s->f->n[now]; i++) {
-        put_part(&t, &p[i], start, end, to - start);
-    }
-    return change(s, &t);
-}
-
-static bool remember(move_t *list, uint32_t *n, uint64_t from, uint64_t to, uint64_t bytes)
-{
-    if (MOVES_MAX == *n) {
-        return false;
-    }
-    list[*n] = (move_t){from, to, bytes, false};
-    ++*n;
-    return true;
-}
-
-static void forget(move_t *list, uint32_t *n, uint32_t i)
-{
-    --*n;
-    memmove(&list[i], &list[i + 1], (*n - i) * sizeof(*list));
-}
-
-static int move_now(pages_space_t *s, const move_t *m)
-{
-    if (0 != cut_out(s, m->from, m->from + m->bytes, true, m->to)) {
-        return -1;
-    }
-    if (!remember(s->f->fresh, &s->f->n_fresh, m->from, m->to, m->bytes)) {
-        return -1;
-    }
-    return m->echoed || remember(s->f->echo, &s->f->n_echoes, m->from, m->to, m->bytes) ? 0 : -1;
-}
-
-/* Those whose place has become free. */
-static int do_what_was_put_off(pages_space_t *s)
-{
-    for (uint32_t i = 0; i < s->f->n_put_off;) {
-        const move_t m = s->f->put_off[i];
-
-        if (!is_free(s, m.to, m.bytes)) {
-            i++;
-            continue;
-        }
-        forget(s->f->put_off, &s->f->n_put_off, i);
-        if (0 != move_now(s, &m)) {
-            return -1;
-        }
-        i = 0; /* its own place is free now */
-    }
-    return 0;
-}
-
-/* Is it only said of what has moved away, or is to when its place is free? */
-static bool is_echo(pages_space_t *s, uint64_t start, uint64_t bytes)
-{
-    for (uint32_t i = 0; i < s->f->n_echoes; i++) {
-        if (s->f->echo[i].from == start && s->f->echo[i].bytes == bytes) {
-            forget(s->f->echo, &s->f->n_echoes, i);
-            return true;
+    for (size_t i = 0; i < n; i++) {
+        if (PAGES_MOVED == changes[i].what) {
+            put_part(t, p, changes[i].start, changes[i].end, changes[i].to - changes[i].start);
         }
     }
-    for (uint32_t i = 0; i < s->f->n_put_off; i++) {
-        move_t *m = &s->f->put_off[i];
+}
 
-        if (m->from == start && m->bytes == bytes && !m->echoed) {
-            m->echoed = true;
+/* What is left of a piece where it is: the parts between all places that something has left. */
+static void put_rest(table_t *t, const piece_t *p, const pages_change_t *changes, size_t n)
+{
+    uint64_t at = p->at;
+
+    while (at < end_of(p)) {
+        uint64_t left = at, next = end_of(p);
+
+        for (size_t i = 0; i < n; i++) {
+            if (PAGES_DISCARDED == changes[i].what || changes[i].end <= at) {
+                continue;
+            }
+            if (changes[i].start <= at) {
+                left = changes[i].end > left ? changes[i].end : left;
+            } else {
+                next = changes[i].start < next ? changes[i].start : next;
+            }
+        }
+        if (left == at) {
+            put_part(t, p, at, next, 0);
+            left = next;
+        }
+        at = left;
+    }
+}
+
+/* Does this page move? Then it is needed, though where it was is told to be unmapped. */
+static bool moves(uint64_t at, const pages_change_t *changes, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (PAGES_MOVED == changes[i].what && changes[i].start <= at && at < changes[i].end) {
             return true;
         }
     }
     return false;
 }
 
-/* The first fresh place that ends behind @p at, or NULL; they are few. */
-static const move_t *fresh_from(const pages_space_t *s, uint64_t at)
+static void discard_unless_moved(pages_space_t *s, const pages_change_t *c, const pages_change_t *changes, size_t n)
 {
-    const move_t *first = NULL;
+    uint64_t at = c->start;
 
-    for (uint32_t i = 0; i < s->f->n_fresh; i++) {
-        const move_t *m = &s->f->fresh[i];
+    while (at < c->end) {
+        uint64_t until = at;
 
-        if (at < m->to + m->bytes && (NULL == first || m->to < first->to)) {
-            first = m;
+        while (until < c->end && !moves(until, changes, n)) {
+            until += PAGE_BYTES;
+        }
+        discard(s, at, until);
+        while (until < c->end && moves(until, changes, n)) {
+            until += PAGE_BYTES;
+        }
+        at = until;
+    }
+}
+
+/* Pieces that have come together again. */
+static void join(table_t *t)
+{
+    const table_t all = *t;
+
+    t->n = 0;
+    for (uint32_t i = 0; i < all.n; i++) {
+        const piece_t p = all.p[i];
+
+        put(t, p.at, p.first, p.pages);
+    }
+}
+
+int pages_space_change(pages_space_t *s, const pages_change_t *changes, size_t n)
+{
+    const uint32_t now = s->f->current;
+    const piece_t *p = s->f->piece[now];
+    table_t t = {s->f->piece[1 - now], 0};
+    bool same = true;
+
+    for (size_t i = 0; i < n; i++) {
+        same = same && PAGES_DISCARDED == changes[i].what;
+        if (PAGES_MOVED != changes[i].what) {
+            discard_unless_moved(s, &changes[i], changes, n);
         }
     }
-    return first;
-}
-
-bool pages_space_is_fresh(const pages_space_t *s, uint64_t start, uint64_t end)
-{
-    const move_t *m = fresh_from(s, start);
-
-    return NULL != m && m->to < end;
-}
-
-void pages_space_settled(pages_space_t *s)
-{
-    s->f->n_fresh = 0;
-}
-
-int pages_space_unmapped(pages_space_t *s, uint64_t start, uint64_t end, bool stays)
-{
-    if (is_echo(s, start, end - start)) {
+    if (same) {
         return 0;
     }
-    while (start < end) {
-        const move_t *m = stays ? fresh_from(s, start) : NULL;
-        const uint64_t until = NULL == m || m->to > end ? end : m->to;
-
-        if (start < until) {
-            pages_space_discarded(s, start, until);
-            if (0 != cut_out(s, start, until, false, 0)) {
-                return -1;
-            }
-        }
-        start = NULL == m ? end : m->to + m->bytes;
+    for (uint32_t i = 0; i < s->f->n[now]; i++) {
+        put_rest(&t, &p[i], changes, n);
+        put_moved(&t, &p[i], changes, n);
     }
-    return do_what_was_put_off(s);
-}
-
-int pages_space_moved(pages_space_t *s, uint64_t from, uint64_t to, uint64_t bytes, bool stays)
-{
-    const move_t m = {from, to, bytes, false};
-
-    if (stays && pages_space_is_fresh(s, from, from + bytes)) { /* none of our pages was in what has left */
-        return remember(s->f->echo, &s->f->n_echoes, from, to, bytes) ? 0 : -1;
+    if (PIECES_MAX < t.n) {
+        return -1;
     }
-    if (!is_free(s, to, bytes)) {
-        return remember(s->f->put_off, &s->f->n_put_off, from, to, bytes) ? 0 : -1;
-    }
-    return 0 == move_now(s, &m) ? do_what_was_put_off(s) : -1;
+    qsort(t.p, t.n, sizeof(*t.p), by_address);
+    join(&t);
+    s->f->n[1 - now] = t.n;
+    __atomic_store_n(&s->f->current, 1 - now, __ATOMIC_RELEASE);
+    return 0;
 }

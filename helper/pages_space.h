@@ -68,36 +68,21 @@ uint64_t pages_space_number(const pages_space_t *s, uint64_t at);
 /** Where a page belongs now. @param run  set to how many pages follow in a row, with it. @return 0: nowhere */
 uint64_t pages_space_where(const pages_space_t *s, uint64_t number, uint64_t *run);
 
-/** The program has discarded what is there from @p start to @p end: zeros. */
-void pages_space_discarded(pages_space_t *s, uint64_t start, uint64_t end);
-
-/*
- * Threads that change mappings at the same time do so one after the other, but tell of it in any order.
- *
- * A place can be told to be taken before it is told to have been left; so the news of a move to a place that is not
- * free is put off until it is. What has been moved is told to be unmapped where it was, when something else may be
- * there already; so one such message is ignored for each move.
- *
- * A mapping may be larger than what it has of our pages. So a place that seems free may still be told to have been left
- * after something has moved there. What has moved is fresh until it is known that nothing is on its way to be told
- * (pages_space_settled()). If there is news of a place with something fresh, it is for the caller to find out whether
- * it is still there.
- */
-
-/** Has something moved between the two addresses of late? */
-bool pages_space_is_fresh(const pages_space_t *s, uint64_t start, uint64_t end);
-
-/** All that has been done has been told. */
-void pages_space_settled(pages_space_t *s);
+/** What a program has done to its mappings, as userfaultfd(2) tells it. */
+typedef struct {
+    enum {
+        PAGES_UNMAPPED,  /* all from start to end */
+        PAGES_DISCARDED, /* the same, but the mapping stays: zeros */
+        PAGES_MOVED      /* what was from start to end is at .to; that it is unmapped where it was may be told, too */
+    } what;
+    uint64_t start, end, to;
+} pages_change_t;
 
 /**
- * It has unmapped all from @p start to @p end.
- * @param stays  what is fresh there is still there
- * @return 0, or -1: more pieces than a process can have
+ * Changes that several threads have made at the same time, each of them one: none is of what another has done. Their
+ * order says nothing. One alone is such a batch, too.
+ * @return 0, or -1: there are more pieces than a process can have
  */
-int pages_space_unmapped(pages_space_t *s, uint64_t start, uint64_t end, bool stays);
-
-/** It has moved a mapping. @param stays, @return as pages_space_unmapped() */
-int pages_space_moved(pages_space_t *s, uint64_t from, uint64_t to, uint64_t bytes, bool stays);
+int pages_space_change(pages_space_t *s, const pages_change_t *changes, size_t n);
 
 #endif /* PAGES_SPACE_H */

@@ -17,7 +17,7 @@ typedef enum {
     UFFD_FILLED,
     UFFD_THERE, /* it has been there already */
     UFFD_LATER, /* the process is changing its mappings, and an event tells how: read it first; or memory is short */
-    UFFD_NONE,  /* there is no such memory (any more), or it crosses a border of mappings */
+    UFFD_NONE,  /* there is no such memory there now, or it crosses a border of mappings */
     UFFD_GONE   /* there is no such process any more */
 } uffd_result_t;
 

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -79,6 +80,31 @@ static int is_going(pid_t tid, void *arg)
     return 0 != state && NULL == strchr("TtZX", state) ? 1 : 0;
 }
 
+/* In a system call that touches a missing page a thread cannot stop before it is there. */
+static bool waits_for_page(pid_t pid, pid_t tid)
+{
+    char path[64], text[64] = "";
+    FILE *f;
+
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/wchan", (int)pid, (int)tid);
+    f = fopen(path, "re");
+    if (NULL != f) {
+        text[fread(text, 1, sizeof(text) - 1, f)] = '\0';
+        (void)fclose(f);
+    }
+    return 0 == strcmp("handle_userfault", text);
+}
+
+static int is_at_work(pid_t tid, void *arg)
+{
+    return 1 == is_going(tid, arg) && !waits_for_page(*(pid_t *)arg, tid) ? 1 : 0;
+}
+
+bool trace_is_still(pid_t pid)
+{
+    return 1 != each_thread(pid, is_at_work, &pid);
+}
+
 int trace_await_stop(pid_t pid, int limit_ms)
 {
     const double until = util_now_ms() + limit_ms;
@@ -92,6 +118,17 @@ int trace_await_stop(pid_t pid, int limit_ms)
         short_pause();
     }
     return going;
+}
+
+static int stop_thread(pid_t tid, void *arg)
+{
+    (void)syscall(SYS_tgkill, *(pid_t *)arg, tid, SIGSTOP); /* fails for one that is gone */
+    return 0;
+}
+
+int trace_order_stop(pid_t pid)
+{
+    return each_thread(pid, stop_thread, &pid);
 }
 
 int trace_stop(pid_t pid, int limit_ms)

@@ -40,8 +40,19 @@ typedef struct {
     int limit_ms;
 } trace_call_t;
 
+/**
+ * SIGSTOP to each thread: none of them returns from the system call that it is in. Of a signal to the process the other
+ * threads would not hear before the one that it is given to has come back from a wait in the kernel. Only for a process
+ * that is let go on afterwards: the signals stay where they are until then.
+ * @return 0, or -1 with errno set
+ */
+int trace_order_stop(pid_t pid);
+
 /** SIGSTOP, and wait until every thread has stopped. Nothing is held yet. @return 0, or -1 with errno set */
 int trace_stop(pid_t pid, int limit_ms);
+
+/** Has every thread stopped, or does it wait for a page that userfaultfd(2) reports, or is it gone? */
+bool trace_is_still(pid_t pid);
 
 /** Let a process that was stopped go on. */
 void trace_cont(pid_t pid);

@@ -225,19 +225,29 @@ static void step_done(fixture_t *f)
     assert_int_equal(model_set(&f->m, first, count, false), pages_space_done(f->s, first, count));
 }
 
+static pages_change_t change_of(int what, uint64_t from, uint64_t to, uint64_t count)
+{
+    return (pages_change_t){.what = what,
+                            .start = at_slot(from),
+                            .end = at_slot(from + count),
+                            .to = PAGES_MOVED == what ? at_slot(to) : 0};
+}
+
 static void step_discarded(fixture_t *f)
 {
     const uint64_t slot = draw(f, SLOTS), count = draw_count(f, SLOTS - slot);
+    const pages_change_t c = change_of(PAGES_DISCARDED, slot, 0, count);
 
-    pages_space_discarded(f->s, at_slot(slot), at_slot(slot + count));
+    assert_int_equal(0, pages_space_change(f->s, &c, 1));
     model_discarded(&f->m, slot, count);
 }
 
 static void step_unmapped(fixture_t *f)
 {
     const uint64_t slot = draw(f, SLOTS), count = draw_count(f, 8 < SLOTS - slot ? 8 : SLOTS - slot);
+    const pages_change_t c = change_of(PAGES_UNMAPPED, slot, 0, count);
 
-    assert_int_equal(0, pages_space_unmapped(f->s, at_slot(slot), at_slot(slot + count), false));
+    assert_int_equal(0, pages_space_change(f->s, &c, 1));
     model_unmapped(&f->m, slot, count);
 }
 
@@ -249,10 +259,16 @@ static void step_moved(fixture_t *f)
 
     if (0 < apart) {
         const uint64_t count = draw_count(f, apart < behind ? apart : behind);
+        const pages_change_t c[3] = {change_of(PAGES_UNMAPPED, to, 0, count), change_of(PAGES_MOVED, from, to, count),
+                                     change_of(PAGES_UNMAPPED, from, 0, count)};
 
-        assert_int_equal(0, pages_space_unmapped(f->s, at_slot(to), at_slot(to + count), false));
-        assert_int_equal(0, pages_space_moved(f->s, at_slot(from), at_slot(to), count * PAGE_BYTES, false));
-        assert_int_equal(0, pages_space_unmapped(f->s, at_slot(from), at_slot(from + count), false));
+        if (0 == draw(f, 2)) {
+            assert_int_equal(0, pages_space_change(f->s, c, 3));
+        } else {
+            for (int i = 0; i < 3; i++) {
+                assert_int_equal(0, pages_space_change(f->s, &c[i], 1));
+            }
+        }
         model_moved(&f->m, from, to, count);
     }
 }
@@ -271,12 +287,13 @@ static void step_taken_over(fixture_t *f)
 /* What is done to one of a fork's two sides is not done to the other. */
 static void step_copied(fixture_t *f)
 {
+    const pages_change_t all = change_of(PAGES_UNMAPPED, 0, 0, SLOTS);
     pages_space_t *copy = pages_space_copy(f->s), *stays = 0 == draw(f, 2) ? f->s : copy;
 
     assert_non_null(copy);
     compare_all(&f->m, copy);
     pages_space_lack(stays == copy ? f->s : copy, 0, PAGES);
-    assert_int_equal(0, pages_space_unmapped(stays == copy ? f->s : copy, at_slot(0), at_slot(SLOTS), false));
+    assert_int_equal(0, pages_space_change(stays == copy ? f->s : copy, &all, 1));
     compare_all(&f->m, stays);
     pages_space_free(stays == copy ? f->s : copy);
     f->s = stays;
@@ -451,8 +468,9 @@ static void thousands_of_pieces(void **state)
     pages_ranges_free(&ranges);
     pages_space_lack(s, 0, 32 * RANGES_MAX);
     for (uint64_t i = 0; i < 500; i++) {
-        assert_int_equal(
-            0, pages_space_moved(s, at_slot(64 * 8 * i + 5), at_slot(64 * RANGES_MAX + 2 * i), PAGE_BYTES, false));
+        const pages_change_t c = change_of(PAGES_MOVED, 64 * 8 * i + 5, 64 * RANGES_MAX + 2 * i, 1);
+
+        assert_int_equal(0, pages_space_change(s, &c, 1));
     }
     assert_int_equal(32 * RANGES_MAX, pages_space_missing(s));
     for (uint64_t i = 0; i < 500; i++) {
@@ -467,121 +485,87 @@ static void thousands_of_pieces(void **state)
 
 /* ---- threads that change mappings at the same time ---- */
 
-#define TELLERS 4
-#define NEWS    3
+#define CROWD      6
+#define CHANGES    (3 * CROWD)
+#define PIECE_MOST 8
 
-/* What one thread has done, and has not been heard of: in this order, and the thread does no more before. */
+/* Where something has come to in one batch: it may not be touched once more. */
 typedef struct {
-    struct {
-        bool moved;
-        uint64_t from, to, count;
-    } news[NEWS];
-    unsigned n, told;
-} teller_t;
+    pages_change_t c[CHANGES];
+    size_t n;
+    bool taken[SLOTS];
+} batch_t;
 
-static void add_news(teller_t *t, bool moved, uint64_t from, uint64_t to, uint64_t count)
-{
-    t->news[t->n].moved = moved;
-    t->news[t->n].from = from;
-    t->news[t->n].to = to;
-    t->news[t->n++].count = count;
-}
-
-static unsigned count_mapped(const model_t *m, uint64_t slot, uint64_t count)
+static unsigned count_of(const bool *flags, uint64_t slot, uint64_t count)
 {
     unsigned n = 0;
 
     for (uint64_t i = slot; i < slot + count; i++) {
-        n += m->mapped[i];
+        n += flags[i];
     }
     return n;
 }
 
-/* What the caller of the functions has to find out about what is fresh. */
-static bool is_there(const fixture_t *f, uint64_t start, uint64_t bytes)
+static void act_move(fixture_t *f, batch_t *b, uint64_t from, uint64_t to, uint64_t count)
 {
-    bool there = false;
-
-    for (uint64_t at = start; at < start + bytes; at += PAGE_BYTES) {
-        there = there || (pages_space_is_fresh(f->s, at, at + PAGE_BYTES) && f->m.mapped[(at - BASE) / PAGE_BYTES]);
+    if ((to < from + count && from < to + count) || 0 < count_of(b->taken, to, count)) {
+        return;
     }
-    return there;
+    if (0 < count_of(f->m.mapped, to, count)) {
+        b->c[b->n++] = change_of(PAGES_UNMAPPED, to, 0, count);
+    }
+    model_moved(&f->m, from, to, count);
+    b->c[b->n++] = change_of(PAGES_MOVED, from, to, count);
+    b->c[b->n++] = change_of(PAGES_UNMAPPED, from, 0, count);
+    memset(&b->taken[to], true, count);
 }
 
-/* Is something being moved there? No program uses a mapping before the call that moves it has returned. */
-static bool is_in_use(const teller_t *tellers, uint64_t slot, uint64_t count)
+/*
+ * One call of one thread: the kernel does it now, and tells of it later. It may be of memory that none of our pages is
+ * in.
+ */
+static void act(fixture_t *f, batch_t *b)
 {
-    for (int i = 0; i < TELLERS; i++) {
-        for (unsigned k = 0; tellers[i].told < tellers[i].n && k < tellers[i].n; k++) {
-            if (tellers[i].news[k].moved && slot < tellers[i].news[k].to + tellers[i].news[k].count &&
-                tellers[i].news[k].to < slot + count) {
-                return true;
-            }
-        }
-    }
-    return false;
-}
+    const uint64_t from = draw(f, SLOTS - PIECE_MOST), count = 1 + draw(f, PIECE_MOST - 1), kind = draw(f, 100);
+    const uint64_t to = draw(f, SLOTS - PIECE_MOST);
 
-/* The kernel does it now, and tells of it later. */
-static void act(fixture_t *f, const teller_t *tellers, teller_t *t)
-{
-    const uint64_t from = draw(f, SLOTS - 8), count = 1 + draw(f, 8), to = draw(f, SLOTS - 8);
-
-    t->n = t->told = 0;
-    if (count != count_mapped(&f->m, from, count) || is_in_use(tellers, from, count) || is_in_use(tellers, to, count)) {
-        return; /* of what is not registered nothing is told */
+    if (count != count_of(f->m.mapped, from, count) || 0 < count_of(b->taken, from, count)) {
+        return;
     }
-    if (0 == draw(f, 100)) {
+    if (kind < 4) {
         model_unmapped(&f->m, from, count);
-        add_news(t, false, from, 0, count);
-    } else if (0 == draw(f, 4)) {
-        f->m.mapped[from + count] = true; /* it grows where it is, if there is room: no news */
-    } else if (to + count <= from || from + count <= to) {
-        if (0 < count_mapped(&f->m, to, count)) {
-            if (0 != draw(f, 50)) {
-                return; /* mostly places that are free, or soon nothing would be left */
-            }
-            add_news(t, false, to, 0, count);
-        }
-        model_moved(&f->m, from, to, count);
-        add_news(t, true, from, to, count);
-        add_news(t, false, from, 0, count);
-    }
-}
-
-static void tell(fixture_t *f, teller_t *t)
-{
-    const uint64_t from = at_slot(t->news[t->told].from), bytes = t->news[t->told].count * PAGE_BYTES;
-
-    const bool there = pages_space_is_fresh(f->s, from, from + bytes) && is_there(f, from, bytes);
-
-    if (t->news[t->told].moved) {
-        assert_int_equal(0, pages_space_moved(f->s, from, at_slot(t->news[t->told].to), bytes, there));
+        b->c[b->n++] = change_of(PAGES_UNMAPPED, from, 0, count);
+    } else if (kind < 10) {
+        model_discarded(&f->m, from, count);
+        b->c[b->n++] = change_of(PAGES_DISCARDED, from, 0, count);
+        memset(&b->taken[from], true, count);
+    } else if (kind < 20) {
+        f->m.mapped[from + count] = true; /* it grows where it is, if there is room: nothing is told */
     } else {
-        assert_int_equal(0, pages_space_unmapped(f->s, from, from + bytes, there));
+        act_move(f, b, from, to, count);
     }
-    t->told++;
 }
 
-static bool all_told(const teller_t *tellers)
+static void shuffle(fixture_t *f, batch_t *b)
 {
-    for (int i = 0; i < TELLERS; i++) {
-        if (tellers[i].told < tellers[i].n) {
-            return false;
-        }
+    for (size_t i = b->n; 1 < i; i--) {
+        const size_t k = draw(f, i);
+        const pages_change_t c = b->c[k];
+
+        b->c[k] = b->c[i - 1];
+        b->c[i - 1] = c;
     }
-    return true;
 }
 
-/* The news come in any order that leaves each thread's own as it is; when all have come, all is known. */
+/* Several threads each do something; what they tell comes in any order. */
 static void news_in_any_order(void **state)
 {
     static fixture_t f;
-    pages_ranges_t ranges = {NULL, 0, 0};
+    static batch_t b;
 
     (void)state;
     for (uint64_t round = 0; round < 40; round++) {
-        teller_t tellers[TELLERS] = {{.n = 0}};
+        pages_ranges_t ranges = {NULL, 0, 0};
 
         f.seed = 4711 + round;
         draw_ranges(&f, &ranges);
@@ -590,20 +574,15 @@ static void news_in_any_order(void **state)
         assert_non_null(f.s);
         pages_space_lack(f.s, 0, PAGES);
         (void)model_set(&f.m, 0, PAGES, true);
-        for (int step = 0; step < 3000; step++) {
-            teller_t *t = &tellers[draw(&f, TELLERS)];
-
-            if (t->told < t->n) {
-                tell(&f, t);
-            } else if (2000 > step) {
-                act(&f, tellers, t);
+        for (int step = 0; step < 500; step++) {
+            memset(&b, 0, sizeof(b));
+            for (int i = 0; i < CROWD; i++) {
+                act(&f, &b);
             }
-            if (all_told(tellers)) {
-                pages_space_settled(f.s);
-            }
+            shuffle(&f, &b);
+            assert_int_equal(0, pages_space_change(f.s, b.c, b.n));
+            compare_all(&f.m, f.s);
         }
-        assert_true(all_told(tellers));
-        compare_all(&f.m, f.s);
         pages_space_free(f.s);
         pages_ranges_free(&ranges);
     }
