@@ -15,6 +15,7 @@
 #include "helper.h"
 #include "holder.h"
 #include "image_net.h"
+#include "lpm_children.h"
 #include "lpm_msg.h"
 #include "util_proc.h"
 
@@ -248,7 +249,7 @@ static void source_freeze(source_t *s, const json_t *msg)
             return;
         }
     }
-    child = util_child_with_socket(s->pid);
+    child = lpm_child_with_socket(s->pid);
     if (0 != child) {
         s->w.verdict.again = true;
         SOURCE_FAIL(s, "freeze",

@@ -22,9 +22,6 @@ bool util_pidfd_ended(int pidfd);
 /** Parent of a process, or -1 when it is gone or /proc cannot be read. */
 pid_t util_parent_of(pid_t pid);
 
-/** A child of the process that lives and has a socket open, as it has after fork(); 0: there is none. */
-pid_t util_child_with_socket(pid_t pid);
-
 /** Milliseconds on a clock that never jumps. */
 double util_now_ms(void);
 

@@ -187,6 +187,9 @@ static void node_failed(orte_vpid_t daemon, const json_t *message)
         snapc_lpm_move_event(NULL != side && 0 == strcmp("target", side) ? "discarded" : "thawed", (json_t *)message);
         return;
     }
+    if (0 == strcmp("detach", stage)) {
+        snapc_lpm_move.done.detached = false; /* refused before anything was done */
+    }
     snapc_lpm_move.secondhand = secondhand;
     snapc_lpm_move.again = lpm_msg_true(message, "again");
     snapc_lpm_move_fail(line, remedy_of(message, line));

@@ -9,10 +9,12 @@
 #include "snapc_lpm.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../crs_lpm/crs_lpm.h"
+#include "lpm_children.h"
 #include "lpm_msg.h"
 #include "snapc_lpm_pages.h"
 
@@ -223,9 +225,20 @@ static void do_open(json_t *message)
 static void do_detach(void)
 {
     snapc_lpm_agent_t *agent = snapc_lpm_local_agent(&rank);
+    char text[160];
+    pid_t child;
 
     if (NULL == agent) {
         report_failure("detach", "the rank's agent is gone");
+        return;
+    }
+    /* it would keep the connection to the PMIx server open, and close it when the rank may have a new one there */
+    child = lpm_child_with_socket(pid);
+    if (0 != child) {
+        snprintf(text, sizeof(text),
+                 "process %d, which the rank has forked, lives and has the rank's connections open: it cannot move",
+                 (int)child);
+        report(json_pack("{s:s,s:s,s:s,s:b}", "event", "failed", "stage", "detach", "message", text, "again", 1));
         return;
     }
     detached = true;
