@@ -390,7 +390,7 @@ jacobi_end() {
 stop_leftovers() {
     # shellcheck disable=SC2016
     on "$1" bash -c 'for name; do pkill -KILL -x "$name"; done; :' \
-        stop mpirun orted jacobi allpairs computing late memory onesided ports spawn storm view criu lpm-helper lpm-holder \
+        stop mpirun orted common_block jacobi allpairs computing late memory onesided ports spawn storm view criu lpm-helper lpm-holder \
         </dev/null >>"$WORK/leftovers.log" 2>&1 || say "could not clean up on $1"
 }
 
