@@ -72,14 +72,14 @@ move_over() {
     ! kill -0 "$MOVE_EXEC" 2>/dev/null
 }
 
-# move_end CODE: the move in the background ends with this exit code.
+# move_end CODE: the move in the background ends with this exit code, or one of several (REGEX).
 move_end() {
     wait_for 120 "the end of the move" move_over
     MIGRATE_CODE=0
     wait "$MOVE_EXEC" || MIGRATE_CODE=$?
     cp "$WORK/move.out" "$WORK/migrate.out"
     cat "$WORK/move.out" >>"$WORK/migrate.log"
-    [[ $MIGRATE_CODE == "$1" ]] || fail "the move ended with $MIGRATE_CODE, not with $1: $(tail -n 1 "$WORK/migrate.out")"
+    [[ $MIGRATE_CODE =~ ^($1)$ ]] || fail "the move ended with $MIGRATE_CODE, not with $1: $(tail -n 1 "$WORK/migrate.out")"
 }
 
 # brake_link NODE MBIT, free_link NODE: what the node sends takes its time.
