@@ -6,6 +6,8 @@
  */
 #include <errno.h>
 #include <limits.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -19,6 +21,9 @@
 #include "pager.h"
 #include "pages_uffd.h"
 #include "util_proc.h"
+
+/* For a process to end that has been killed. */
+#define END_MS 1000
 
 typedef struct {
     helper_t *h;
@@ -319,12 +324,35 @@ static void fill_command(void *self, const char *op, const json_t *msg)
     }
 }
 
+/* Nobody goes on with it: without us the kernel would give the rank, and what it has forked, zeros. */
+static void end_rank(fill_t *f)
+{
+    struct pollfd end = {.fd = util_pidfd_open(f->pid), .events = POLLIN};
+
+    if (0 <= end.fd) {
+        (void)kill(f->pid, SIGKILL);
+        (void)kill(-f->pid, SIGKILL); /* its process group, if it leads one */
+        (void)poll(&end, 1, END_MS);
+        (void)close(end.fd);
+    }
+}
+
+static bool fill_replaceable(void *self)
+{
+    const fill_t *f = self;
+
+    return 0 <= f->p.safe && f->p.attached && !f->ended;
+}
+
 static void fill_undo(void *self)
 {
     fill_t *f = self;
 
     if (!f->ended) {
         f->ended = true;
+        if (f->p.attached) {
+            end_rank(f);
+        }
         helper_say(f->h, json_pack("{s:s}", "event", "discarded"));
         helper_end(f->h, 0);
     }
@@ -384,7 +412,7 @@ void *fill_new(helper_t *h, struct event_base *base, const json_t *msg, helper_r
     }
     f->h = h;
     f->base = base;
-    *role = (helper_role_t){fill_command, fill_undo, fill_dispose};
+    *role = (helper_role_t){fill_command, fill_undo, fill_dispose, fill_replaceable};
     why = 0 == pager_init(&f->p, &none) ? open_all(f, msg) : "out of memory";
     if (NULL != why) {
         fail(f, "open", why);

@@ -31,6 +31,9 @@ typedef struct {
     /** Roll back; nothing when the role has committed or is undoing already. */
     void (*undo)(void *self);
     void (*dispose)(void *self);
+    /** Would the daemon start another one if this one was killed now? Then SIGTERM means no more. NULL: it would not.
+     */
+    bool (*replaceable)(void *self);
 } helper_role_t;
 
 /** Send an event (stolen); dropped when the daemon is gone. */

@@ -144,9 +144,14 @@ static void on_control_end(lpm_conn_t *conn, const char *why, void *arg)
 
 static void on_term(evutil_socket_t sig, short what, void *arg)
 {
+    helper_t *h = arg;
+
     (void)sig;
     (void)what;
-    undo(arg);
+    if (!h->ending && NULL != h->self && NULL != h->role.replaceable && h->role.replaceable(h->self)) {
+        _exit(1); /* without a last word */
+    }
+    undo(h);
 }
 
 /* What we were given beside the control socket is for the restored process; what we open ourselves is close-on-exec. */

@@ -38,7 +38,7 @@ void *recover_new(helper_t *h, const json_t *msg, helper_role_t *role)
     int64_t pid, holder;
     holder_t held = {.pidfd = -1, .stopped = true};
 
-    *role = (helper_role_t){nothing_to_do, nothing_to_undo, free};
+    *role = (helper_role_t){nothing_to_do, nothing_to_undo, free, NULL};
     if (0 != lpm_msg_int(msg, "pid", 2, INT_MAX, &pid) || 0 != lpm_msg_int(msg, "holder", 2, INT_MAX, &holder) ||
         0 != pages_ranges_parse(json_object_get(msg, "ranges"), &held.ranges)) {
         say_lost(h, "\"pid\", \"holder\" or \"ranges\" is missing or out of range");

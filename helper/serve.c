@@ -347,6 +347,11 @@ static void serve_undo(void *self)
     end(s, json_pack("{s:s}", "event", "released"), 0);
 }
 
+static bool serve_replaceable(void *self)
+{
+    return ((serve_t *)self)->serving;
+}
+
 static void serve_dispose(void *self)
 {
     serve_t *s = self;
@@ -414,7 +419,7 @@ void *serve_new(helper_t *h, struct event_base *base, const json_t *msg, helper_
         s->line[i].link.fd = -1;
         s->line[i].retry_ms = RETRY_MIN_MS;
     }
-    *role = (helper_role_t){serve_command, serve_undo, serve_dispose};
+    *role = (helper_role_t){serve_command, serve_undo, serve_dispose, serve_replaceable};
     why = open_all(s, msg);
     if (NULL != why) {
         fail(s, "open", why);

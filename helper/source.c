@@ -356,7 +356,7 @@ void *source_new(helper_t *h, struct event_base *base, const json_t *msg, helper
     s->w.log_name = "dump.log";
     s->w.undone_word = "thawed";
     s->w.on_stuck = on_stuck;
-    *role = (helper_role_t){source_command, source_undo, source_dispose};
+    *role = (helper_role_t){source_command, source_undo, source_dispose, NULL};
     if (0 != open_all(s, h, base, msg)) {
         wind_up(s);
     }

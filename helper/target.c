@@ -382,7 +382,7 @@ void *target_new(helper_t *h, struct event_base *base, const json_t *msg, const 
     t->w.log_name = "restore.log";
     t->w.undone_word = "discarded";
     t->w.on_stuck = on_stuck;
-    *role = (helper_role_t){target_command, target_undo, target_dispose};
+    *role = (helper_role_t){target_command, target_undo, target_dispose, NULL};
     if (0 != open_all(t, h, base, msg)) {
         wind_up(t);
     }

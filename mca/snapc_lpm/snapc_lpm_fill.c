@@ -7,8 +7,11 @@
  */
 #include "snapc_lpm.h"
 
+#include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "../crs_lpm/crs_lpm.h"
@@ -22,6 +25,8 @@
 
 /* A helper that is killed again and again is started this much later. */
 #define AGAIN_MS 50
+/* For a process to end that has been killed. */
+#define END_MS 1000
 
 /*
  * A userfaultfd and the file that says what is missing. When the last descriptor of a userfaultfd is closed, the kernel
@@ -238,8 +243,24 @@ void snapc_lpm_fill_attach(pid_t pid)
     }
 }
 
+/* Without what is in the safe the kernel would give the rank, and what it has forked, zeros. */
+static void end_rank(void)
+{
+    json_int_t pid = json_integer_value(json_object_get(attach_command, "pid"));
+    struct pollfd end = {.events = POLLIN};
+
+    if (!attached || complete || 0 >= pid || 0 > (end.fd = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0))) {
+        return;
+    }
+    (void)kill((pid_t)pid, SIGKILL);
+    (void)kill(-(pid_t)pid, SIGKILL); /* its process group, if it leads one */
+    (void)poll(&end, 1, END_MS);
+    (void)close(end.fd);
+}
+
 void snapc_lpm_fill_reset(void)
 {
+    end_rank();
     if (NULL != helper) {
         snapc_lpm_image_ops()->release(helper);
         helper = NULL;
