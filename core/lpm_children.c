@@ -1,5 +1,5 @@
 /*
- * Processes that a rank has forked.
+ * A rank and the processes that it has forked.
  *
  * Copyright (c) 2026 The LPM authors
  * SPDX-License-Identifier: BSD-3-Clause
@@ -7,10 +7,14 @@
 #include "lpm_children.h"
 
 #include <dirent.h>
-#include <stdbool.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+#include "lpm_task.h"
 
 static bool has_socket(pid_t pid)
 {
@@ -33,18 +37,17 @@ static bool has_socket(pid_t pid)
     return found;
 }
 
-static pid_t child_of_thread(pid_t pid, const char *tid)
+/* @return a child of this thread of the process *arg that has a socket, or 0 */
+static int child_of_thread(pid_t tid, void *arg)
 {
-    char path[320];
-    pid_t child, found = 0;
-    int number;
+    char path[64];
+    int child, found = 0;
     FILE *f;
 
-    snprintf(path, sizeof(path), "/proc/%d/task/%s/children", (int)pid, tid);
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)*(pid_t *)arg, (int)tid);
     f = fopen(path, "re");
-    while (NULL != f && 0 == found && 1 == fscanf(f, "%d", &number)) {
-        child = (pid_t)number;
-        found = has_socket(child) ? child : 0;
+    while (NULL != f && 0 == found && 1 == fscanf(f, "%d", &child)) {
+        found = has_socket((pid_t)child) ? child : 0;
     }
     if (NULL != f) {
         (void)fclose(f);
@@ -52,20 +55,27 @@ static pid_t child_of_thread(pid_t pid, const char *tid)
     return found;
 }
 
-pid_t lpm_child_with_socket(pid_t pid)
+bool lpm_child_in_the_way(pid_t rank, char *why, size_t size)
 {
-    char path[64];
-    struct dirent *e;
-    pid_t found = 0;
-    DIR *d;
+    const int child = lpm_task_each(rank, child_of_thread, &rank);
 
-    snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
-    d = opendir(path);
-    while (NULL != d && 0 == found && NULL != (e = readdir(d))) {
-        found = '.' == e->d_name[0] ? 0 : child_of_thread(pid, e->d_name);
+    if (0 >= child) {
+        return false;
     }
-    if (NULL != d) {
-        (void)closedir(d);
+    snprintf(why, size,
+             "process %d, which the rank has forked, lives and has the rank's connections open: it cannot move", child);
+    return true;
+}
+
+void lpm_end_with_group(pid_t rank, int limit_ms)
+{
+    struct pollfd end = {.fd = (int)syscall(SYS_pidfd_open, rank, 0), .events = POLLIN};
+
+    if (0 > end.fd) {
+        return; /* it has ended, and been reaped */
     }
-    return found;
+    (void)kill(rank, SIGKILL);
+    (void)kill(-rank, SIGKILL);
+    (void)poll(&end, 1, limit_ms);
+    (void)close(end.fd);
 }

@@ -5,10 +5,10 @@
  * SPDX-License-Identifier: BSD-3-Clause
  */
 #include "lpm_park_thread.h"
+#include "lpm_task.h"
 
 #ifdef LPM_PARK_SUPPORTED
 
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,11 +32,11 @@ static bool pin(void)
 /* When a thread started, as /proc tells. @return 0 when it is gone */
 static uint64_t started(pid_t tid)
 {
-    char text[1024], *at;
+    char text[1024];
+    const char *at = lpm_task_stat(getpid(), tid, text, sizeof(text));
 
-    (void)lpm_call_read_task(tid, "stat", text, sizeof(text));
-    at = strrchr(text, ')'); /* behind it come fields 3 and following; the start is number 22 */
-    for (int field = 2; NULL != at && field < 22; ++field) {
+    /* the start is number 22 */
+    for (int field = 3; NULL != at && field < 22; ++field) {
         at = strchr(at + 1, ' ');
     }
     return (NULL == at) ? 0 : strtoull(at, NULL, 10);
@@ -62,44 +62,38 @@ static lpm_park_thread_t *new_thread(pid_t tid)
     return thread;
 }
 
-static bool look_at_thread(pid_t tid)
+/* @return 0, or -1: there is no memory for its entry */
+static int look_at_thread(pid_t tid, void *arg)
 {
-    const uint64_t start = started(tid);
+    const uint64_t start = (gettid() == tid) ? 0 : started(tid);
     lpm_park_thread_t *thread = lpm_park_thread_of(tid);
 
+    (void)arg;
     if (0 == start) {
-        return true; /* gone meanwhile */
+        return 0; /* gone meanwhile, or not to be parked */
     }
     if (NULL == thread && NULL == (thread = new_thread(tid))) {
-        return false;
+        return -1;
     }
     if (start != thread->started && thread != &lpm_park.first) {
         thread->kind = LPM_PARK_STRANGER; /* another thread than before, or the process has been restored */
     }
     thread->started = start;
     thread->seen_now = true;
-    return true;
+    return 0;
 }
 
 /* Sets .seen_now of all threads of the process but the calling one. @return whether all have an entry */
 static bool look_at_threads(void)
 {
-    DIR *tasks = opendir("/proc/self/task");
-    bool complete = (NULL != tasks);
     lpm_park_thread_t *thread;
+    bool complete;
 
     lpm_park.first.seen_now = false;
     for (thread = atomic_load(&lpm_park.others); NULL != thread; thread = thread->next) {
         thread->seen_now = false;
     }
-    for (struct dirent *entry; complete && NULL != (entry = readdir(tasks));) {
-        const pid_t tid = (pid_t)atoi(entry->d_name); /* 0: . and .. */
-
-        complete = (0 == tid || gettid() == tid || look_at_thread(tid));
-    }
-    if (NULL != tasks) {
-        (void)closedir(tasks);
-    }
+    complete = (0 == lpm_task_each(getpid(), look_at_thread, NULL));
     for (thread = atomic_load(&lpm_park.others); complete && NULL != thread; thread = thread->next) {
         if (!thread->seen_now) {
             atomic_store(&thread->tid, 0);

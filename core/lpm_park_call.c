@@ -11,6 +11,7 @@
  * SPDX-License-Identifier: BSD-3-Clause
  */
 #include "lpm_park_call.h"
+#include "lpm_task.h"
 
 #ifdef LPM_PARK_SUPPORTED
 
@@ -451,22 +452,6 @@ void lpm_call_end(lpm_call_t *call, ucontext_t *context, lpm_call_slots_t *slots
 
 /* ---- what /proc says ---- */
 
-size_t lpm_call_read_task(pid_t tid, const char *name, char *text, size_t size)
-{
-    char path[64];
-    ssize_t n = -1;
-    int fd;
-
-    (void)snprintf(path, sizeof(path), "/proc/self/task/%d/%s", (int)tid, name);
-    if (0 <= (fd = open(path, O_RDONLY | O_CLOEXEC))) {
-        n = read(fd, text, size - 1);
-        (void)close(fd);
-    }
-    n = (0 < n) ? n : 0;
-    text[n] = '\0';
-    return (size_t)n;
-}
-
 void lpm_call_look(pid_t tid, lpm_call_seen_t *seen)
 {
     uint64_t *to[] = {&seen->argument[0], &seen->argument[1], &seen->argument[2], &seen->argument[3],
@@ -474,7 +459,7 @@ void lpm_call_look(pid_t tid, lpm_call_seen_t *seen)
     char line[256], *p = line, *end; /* "running", or "-1 sp pc", or "number argument... sp pc" */
 
     seen->known = false;
-    if (0 == lpm_call_read_task(tid, "syscall", line, sizeof(line))) {
+    if (0 == lpm_task_read(getpid(), tid, "syscall", line, sizeof(line))) {
         return;
     }
     seen->number = strtol(p, &end, 10);

@@ -80,12 +80,6 @@ static inline long lpm_call_raw(long number, long a, long b, long c, long d)
     return result;
 }
 
-/**
- * Read what /proc/self/task says of a thread. Not for handlers.
- * @return how many bytes, 0 when there is no such thread; @p text ends with a 0 byte.
- */
-size_t lpm_call_read_task(pid_t tid, const char *name, char *text, size_t size);
-
 /** Look what system call the thread sleeps in. Not for handlers. */
 void lpm_call_look(pid_t tid, lpm_call_seen_t *seen);
 

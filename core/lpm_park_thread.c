@@ -7,6 +7,7 @@
  * SPDX-License-Identifier: BSD-3-Clause
  */
 #include "lpm_park_thread.h"
+#include "lpm_task.h"
 
 #ifdef LPM_PARK_SUPPORTED
 
@@ -154,7 +155,7 @@ static bool look_at_status(pid_t tid, status_t *status)
 {
     char text[4096], *at;
 
-    (void)lpm_call_read_task(tid, "status", text, sizeof(text));
+    (void)lpm_task_read(getpid(), tid, "status", text, sizeof(text));
     status->ended = (NULL != strstr(text, "\nState:\tZ"));
     if (NULL == (at = strstr(text, "\nSigPnd:"))) {
         return false;

@@ -6,8 +6,6 @@
  */
 #include <errno.h>
 #include <limits.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -15,11 +13,13 @@
 
 #include "helper.h"
 #include "image_net.h"
+#include "lpm_children.h"
 #include "lpm_fds.h"
 #include "lpm_msg.h"
 #include "lpm_thread.h"
 #include "pager.h"
 #include "pages_uffd.h"
+#include "util_bell.h"
 #include "util_proc.h"
 
 /* For a process to end that has been killed. */
@@ -43,9 +43,7 @@ static void fail(fill_t *f, const char *stage, const char *message)
 {
     if (!f->ended) {
         f->ended = true;
-        helper_say(f->h,
-                   json_pack("{s:s,s:s,s:s,s:s}", "event", "failed", "stage", stage, "message", message, "detail", ""));
-        helper_end(f->h, 1);
+        helper_fail(f->h, stage, message);
     }
 }
 
@@ -73,7 +71,7 @@ static void change_link(fill_t *f, int i)
     f->next[i] = NULL;
     if (NULL != st && 0 == pages_link_open(link_of(f, i), st)) {
         *up_of(f, i) = true;
-        pager_wake(0 == i ? f->p.wake_fault : f->p.wake_stream);
+        util_bell_ring(0 == i ? f->p.wake_fault : f->p.wake_stream);
     }
 }
 
@@ -121,8 +119,8 @@ static void stop_threads(fill_t *f)
     p->ending = true;
     pages_link_shut(&p->urgent);
     pages_link_shut(&p->bulk);
-    pager_wake(p->wake_fault);
-    pager_wake(p->wake_stream);
+    util_bell_ring(p->wake_fault);
+    util_bell_ring(p->wake_stream);
     if (p->fault_runs) {
         (void)pthread_join(p->fault_thread, NULL);
         p->fault_runs = false;
@@ -156,9 +154,8 @@ static void on_collapse(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     json_object_set_new(f->report, "huge_pages", json_integer((json_int_t)pager_collapse(&f->p, f->pid)));
-    helper_say(f->h, f->report);
+    helper_last_word(f->h, f->report, 0);
     f->report = NULL;
-    helper_end(f->h, 0);
 }
 
 /* Nothing is missing: without userfaultfd the kernel does the rest, and pages that are not there are zeros. */
@@ -213,8 +210,8 @@ static void attached(fill_t *f)
 
     f->since = util_now_ms();
     p->attached = true;
-    pager_wake(p->wake_fault);
-    pager_wake(p->wake_stream);
+    util_bell_ring(p->wake_fault);
+    util_bell_ring(p->wake_stream);
     helper_say(f->h, json_pack("{s:s,s:I}", "event", "attached", "pages", missing));
 }
 
@@ -261,7 +258,7 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
     fill_t *f = arg;
 
     (void)what;
-    pager_hush(fd);
+    util_bell_hush(fd);
     for (int i = 0; i < 2; i++) {
         change_link(f, i);
     }
@@ -318,22 +315,9 @@ static void fill_command(void *self, const char *op, const json_t *msg)
     } else if (0 == strcmp(op, "attach") && f->expecting && 0 == f->pid &&
                0 == lpm_msg_int(msg, "pid", 2, INT_MAX, &pid)) {
         f->pid = (pid_t)pid;
-        pager_wake(f->p.wake_main); /* when it is known which pages there are */
+        util_bell_ring(f->p.wake_main); /* when it is known which pages there are */
     } else {
         fail(f, "fill", "a command out of turn");
-    }
-}
-
-/* Nobody goes on with it: without us the kernel would give the rank, and what it has forked, zeros. */
-static void end_rank(fill_t *f)
-{
-    struct pollfd end = {.fd = util_pidfd_open(f->pid), .events = POLLIN};
-
-    if (0 <= end.fd) {
-        (void)kill(f->pid, SIGKILL);
-        (void)kill(-f->pid, SIGKILL); /* its process group, if it leads one */
-        (void)poll(&end, 1, END_MS);
-        (void)close(end.fd);
     }
 }
 
@@ -350,11 +334,10 @@ static void fill_undo(void *self)
 
     if (!f->ended) {
         f->ended = true;
-        if (f->p.attached) {
-            end_rank(f);
+        if (f->p.attached) { /* nobody goes on with it: without us the kernel would give it zeros */
+            lpm_end_with_group(f->pid, END_MS);
         }
-        helper_say(f->h, json_pack("{s:s}", "event", "discarded"));
-        helper_end(f->h, 0);
+        helper_last_word(f->h, json_pack("{s:s}", "event", "discarded"), 0);
     }
 }
 
@@ -403,7 +386,6 @@ static const char *open_all(fill_t *f, const json_t *msg)
 
 void *fill_new(helper_t *h, struct event_base *base, const json_t *msg, helper_role_t *role)
 {
-    static const pages_ranges_t none = {NULL, 0, 0};
     fill_t *f = calloc(1, sizeof(*f));
     const char *why;
 
@@ -413,7 +395,7 @@ void *fill_new(helper_t *h, struct event_base *base, const json_t *msg, helper_r
     f->h = h;
     f->base = base;
     *role = (helper_role_t){fill_command, fill_undo, fill_dispose, fill_replaceable};
-    why = 0 == pager_init(&f->p, &none) ? open_all(f, msg) : "out of memory";
+    why = 0 == pager_init(&f->p) ? open_all(f, msg) : "out of memory";
     if (NULL != why) {
         fail(f, "open", why);
     }

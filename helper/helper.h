@@ -39,6 +39,12 @@ typedef struct {
 /** Send an event (stolen); dropped when the daemon is gone. */
 void helper_say(helper_t *h, json_t *event);
 
+/** Say the last word (stolen) and end. Dropped when the last word was said before: a cause may be heard of twice. */
+void helper_last_word(helper_t *h, json_t *event, int code);
+
+/** The last word "failed", of roles without a log of CRIU. */
+void helper_fail(helper_t *h, const char *stage, const char *message);
+
 /** The last word was said: clean up and let the process end with @p code. The role is disposed of a little later,
  *  never from within this call. */
 void helper_end(helper_t *h, int code);

@@ -73,10 +73,20 @@ void helper_end(helper_t *h, int code)
     }
 }
 
-static void fail_at_once(helper_t *h, const char *message)
+void helper_last_word(helper_t *h, json_t *event, int code)
 {
-    helper_say(h, json_pack("{s:s,s:s,s:s,s:s}", "event", "failed", "stage", "open", "message", message, "detail", ""));
-    helper_end(h, 1);
+    if (h->ending) {
+        json_decref(event);
+        return;
+    }
+    helper_say(h, event);
+    helper_end(h, code);
+}
+
+void helper_fail(helper_t *h, const char *stage, const char *message)
+{
+    helper_last_word(
+        h, json_pack("{s:s,s:s,s:s,s:s}", "event", "failed", "stage", stage, "message", message, "detail", ""), 1);
 }
 
 static void undo(helper_t *h)
@@ -85,7 +95,7 @@ static void undo(helper_t *h)
         return;
     }
     if (NULL == h->self) {
-        fail_at_once(h, "nothing was opened");
+        helper_fail(h, "open", "nothing was opened");
         return;
     }
     h->role.undo(h->self);
@@ -105,11 +115,11 @@ static void take_role(helper_t *h, const char *op, const json_t *msg)
     } else if (0 == strcmp(op, "recover")) {
         h->self = recover_new(h, msg, &h->role);
     } else {
-        fail_at_once(h, "the first command is to be open_source, open_target, open_serve, open_fill or recover");
+        helper_fail(h, "open", "the first command is to be open_source, open_target, open_serve, open_fill or recover");
         return;
     }
     if (NULL == h->self) {
-        fail_at_once(h, "out of memory");
+        helper_fail(h, "open", "out of memory");
     }
 }
 

@@ -71,7 +71,7 @@ typedef struct pager {
     atomic_bool nonsense;                   /* what the source says of them does not fit */
     atomic_bool attached;                   /* the rank's userfaultfd is there */
     atomic_bool complete;                   /* nothing is missing anywhere */
-    int wake_fault, wake_stream, wake_main; /* eventfds */
+    int wake_fault, wake_stream, wake_main; /* bells */
     bool again; /* another process has begun to fill the rank: what is missing is known from it */
     pthread_t fault_thread, stream_thread;
     bool fault_runs, stream_runs;
@@ -80,13 +80,9 @@ typedef struct pager {
 
 /* ---- pager_core.c ---- */
 
-/** Prepare for the ranges. @return 0, or -1 with errno set */
-int pager_init(pager_t *p, const pages_ranges_t *ranges);
+/** Of a pager that is all zeros; .ranges come later. @return 0, or -1 with errno set */
+int pager_init(pager_t *p);
 void pager_fini(pager_t *p);
-
-/** Ring one of the bells. */
-void pager_wake(int eventfd);
-void pager_hush(int eventfd);
 
 /**
  * Add an address space; both are the pager's from then on. Alone, or with the write lock; there has to be room.

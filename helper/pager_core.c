@@ -11,33 +11,29 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "linux_pagemap.h"
 #include "lpm_fds.h"
 #include "pages_uffd.h"
+#include "util_bell.h"
 #include "util_proc.h"
 
 /* What is put in place with the lock held once: an event waits for no more. */
 #define PIECE_PAGES 16
-/* The rank is about to tell what it does to its mappings, or memory is short for a moment. */
-#define LATER_NS 20000
 
-int pager_init(pager_t *p, const pages_ranges_t *ranges)
+int pager_init(pager_t *p)
 {
     pthread_rwlockattr_t kind;
 
-    p->ranges = *ranges;
     p->urgent.fd = p->bulk.fd = p->safe = -1;
     p->stats.latency = calloc(PAGER_LATENCY_MAX + 1, sizeof(*p->stats.latency));
-    p->wake_fault = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    p->wake_stream = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    p->wake_main = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    p->wake_fault = util_bell();
+    p->wake_stream = util_bell();
+    p->wake_main = util_bell();
     if (NULL == p->stats.latency || 0 > p->wake_fault || 0 > p->wake_stream || 0 > p->wake_main) {
         return -1;
     }
@@ -82,20 +78,6 @@ void pager_fini(pager_t *p)
     free(p->huge);
     free(p->stats.latency);
     (void)pthread_rwlock_destroy(&p->lock);
-}
-
-void pager_wake(int eventfd)
-{
-    const uint64_t one = 1;
-
-    (void)!write(eventfd, &one, sizeof(one)); /* fails only when it has rung for 2^64 times */
-}
-
-void pager_hush(int eventfd)
-{
-    uint64_t count;
-
-    (void)!read(eventfd, &count, sizeof(count));
 }
 
 size_t pager_room(const pager_t *p)
@@ -177,11 +159,9 @@ bool pager_lacks(pager_t *p)
 
 void pager_wait(pager_space_t *space, void *arg)
 {
-    const struct timespec ts = {0, LATER_NS};
-
     (void)space;
     (void)arg;
-    (void)nanosleep(&ts, NULL);
+    util_short_pause();
 }
 
 typedef struct {

@@ -15,6 +15,7 @@
 #include "pager.h"
 #include "pages_uffd.h"
 #include "trace.h"
+#include "util_bell.h"
 #include "util_proc.h"
 
 /* Messages read at once, and faults that wait for their page; more stay in the kernel until there is room, and so do
@@ -141,11 +142,11 @@ static void read_stopped(faults_t *f, pager_space_t *s)
     trace_cont(s->pid);
 }
 
-static bool has_event(const pager_space_t *s)
+static bool is_readable(const pager_space_t *s)
 {
     struct pollfd polled = {.fd = s->uffd, .events = POLLIN};
 
-    return 0 < poll(&polled, 1, 0) && 0 != (polled.revents & POLLIN) && 0 == faults_pending(s);
+    return 0 < poll(&polled, 1, 0) && 0 != (polled.revents & POLLIN);
 }
 
 static void read_messages(faults_t *f, pager_space_t *s)
@@ -159,7 +160,7 @@ static void read_messages(faults_t *f, pager_space_t *s)
         for (size_t i = 0; i < MESSAGES && 0 < faults_pending(s); i++) {
             (void)read_some(f, s, 1);
         }
-        if (has_event(s)) {
+        if (is_readable(s) && 0 == faults_pending(s)) {
             read_stopped(f, s);
         }
     }
@@ -175,10 +176,9 @@ static bool has_room(const faults_t *f)
 /* The rank is changing its mappings; it tells how, and nobody else listens. */
 static void listen_first(pager_space_t *s, void *arg)
 {
-    struct pollfd polled = {.fd = s->uffd, .events = POLLIN};
     faults_t *f = arg;
 
-    if (has_room(f) && 0 < poll(&polled, 1, 0) && 0 != (polled.revents & POLLIN)) {
+    if (has_room(f) && is_readable(s)) {
         read_messages(f, s);
     } else {
         pager_wait(s, NULL);
@@ -191,7 +191,7 @@ static void ask(faults_t *f, uint64_t number)
 {
     pages_link_t *link = &f->p->urgent;
     const pages_range_t *r = pages_ranges_of(&f->p->ranges, number);
-    wire_head_t get = {.type = WIRE_GET, .count = 1, .at = r->start + (number - r->first) * PAGE_BYTES};
+    wire_head_t get = {.type = WIRE_GET, .count = 1, .at = pages_address(r, number)};
 
     if (!f->p->urgent_up) {
         f->lost = true; /* it is asked for when there is a connection again */
@@ -229,7 +229,6 @@ static void give_zeros(pager_t *p, pager_space_t *s, uint64_t at)
 static void on_fault(faults_t *f, pager_space_t *s, uint64_t at)
 {
     pager_t *p = f->p;
-    const double now = util_now_ms();
     uint64_t number = pages_space_number(s->pages, at);
 
     p->stats.faults++;
@@ -240,7 +239,7 @@ static void on_fault(faults_t *f, pager_space_t *s, uint64_t at)
     p->last_fault = number;
     p->fault_count++;
     if (!is_waited_for(f, number)) {
-        f->waiting[f->n++] = (waiting_t){number, now};
+        f->waiting[f->n++] = (waiting_t){number, util_now_ms()};
         ask(f, number);
     }
 }
@@ -297,7 +296,7 @@ static void lose(faults_t *f)
 {
     f->lost = true;
     f->p->urgent_up = false; /* the main thread closes it and waits for another */
-    pager_wake(f->p->wake_main);
+    util_bell_ring(f->p->wake_main);
 }
 
 /* What had been asked for over the connection that is gone. */
@@ -349,13 +348,13 @@ void *pager_fault_main(void *arg)
             continue; /* EINTR */
         }
         if (0 != f->polled[0].revents) {
-            pager_hush(p->wake_fault);
+            util_bell_hush(p->wake_fault);
         }
         for (nfds_t i = 2; i < n; i++) {
             if (0 != (f->polled[i].revents & POLLIN) && has_room(f)) {
                 read_messages(f, &p->space[i - 2]);
                 deal_with_faults(f);
-                pager_wake(p->wake_stream); /* another process may have come, with pages missing */
+                util_bell_ring(p->wake_stream); /* another process may have come, with pages missing */
             }
         }
         if (0 != f->polled[1].revents && 0 != take_answer(f)) {

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "pager.h"
+#include "util_bell.h"
 #include "util_proc.h"
 
 /*
@@ -78,7 +79,7 @@ static int take_map(pager_t *p, const wire_head_t *head)
     }
     if (0 != (head->flags & WIRE_LAST)) {
         p->mapped = true;
-        pager_wake(p->wake_main);
+        util_bell_ring(p->wake_main);
     }
     return 0;
 }
@@ -172,8 +173,7 @@ static int ask_for_more(stream_t *s)
             return 0;
         }
         const pages_range_t *r = pages_ranges_of(&s->p->ranges, first);
-        const wire_head_t get = {
-            .type = WIRE_GET, .count = (uint32_t)n, .at = r->start + (first - r->first) * PAGE_BYTES};
+        const wire_head_t get = {.type = WIRE_GET, .count = (uint32_t)n, .at = pages_address(r, first)};
 
         if (0 != pages_link_send(&s->p->bulk, &get)) {
             return -1;
@@ -219,7 +219,7 @@ static void wait_for_bell(pager_t *p)
     struct pollfd bell = {.fd = p->wake_stream, .events = POLLIN};
 
     if (0 < poll(&bell, 1, -1)) {
-        pager_hush(p->wake_stream);
+        util_bell_hush(p->wake_stream);
     }
 }
 
@@ -246,14 +246,14 @@ static void work(stream_t *s)
             continue;
         }
         p->complete = !pager_lacks(p);
-        pager_wake(p->wake_main);
+        util_bell_ring(p->wake_main);
         wait_for_bell(p);
     }
     return;
 
 lost:
     p->bulk_up = false; /* the main thread closes it and waits for another */
-    pager_wake(p->wake_main);
+    util_bell_ring(p->wake_main);
 }
 
 void *pager_stream_main(void *arg)

@@ -44,6 +44,12 @@ static inline uint64_t pages_number(const pages_range_t *r, uint64_t at)
     return r->first + ((at - r->start) >> PAGE_SHIFT);
 }
 
+/** The address of the page number @p n, which lies in @p r. */
+static inline uint64_t pages_address(const pages_range_t *r, uint64_t n)
+{
+    return r->start + (n - r->first) * PAGE_BYTES;
+}
+
 /** The range that the page number @p n lies in; n < pages. */
 const pages_range_t *pages_ranges_of(const pages_ranges_t *list, uint64_t n);
 

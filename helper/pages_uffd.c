@@ -6,7 +6,6 @@
  */
 #include "pages_uffd.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
@@ -16,6 +15,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "lpm_task.h"
 #include "trace.h"
 #include "util_proc.h"
 
@@ -23,24 +23,9 @@
     (UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP)
 
 /* CRIU traces the first thread of what it restores; the others are waiting in its code. */
-static pid_t other_thread(pid_t pid)
+static int if_other(pid_t tid, void *arg)
 {
-    char path[64];
-    struct dirent *e;
-    pid_t tid = 0;
-    DIR *d;
-
-    snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
-    d = opendir(path);
-    while (NULL != d && 0 == tid && NULL != (e = readdir(d))) {
-        const pid_t one = (pid_t)atoi(e->d_name);
-
-        tid = 0 < one && one != pid ? one : 0;
-    }
-    if (NULL != d) {
-        (void)closedir(d);
-    }
-    return tid;
+    return tid == *(pid_t *)arg ? 0 : tid;
 }
 
 /* Open it there, and take it out. */
@@ -92,11 +77,11 @@ int uffd_attach(pid_t pid, const pages_ranges_t *ranges, int limit_ms, const cha
 {
     trace_t t = {.limit_ms = limit_ms};
     trace_call_t c;
-    pid_t tid = other_thread(pid);
+    const pid_t tid = lpm_task_each(pid, if_other, &pid);
     int fd = -1;
 
     *why = "the process has no thread to work with";
-    if (0 == tid || 0 != trace_hold_one(&t, pid, tid)) {
+    if (0 >= tid || 0 != trace_hold_one(&t, pid, tid)) {
         return -1;
     }
     *why = "the process does not obey";

@@ -26,13 +26,6 @@ static void nothing_to_undo(void *self)
     (void)self; /* what is done cannot be undone, and is right by itself */
 }
 
-static void say_lost(helper_t *h, const char *message)
-{
-    helper_say(h,
-               json_pack("{s:s,s:s,s:s,s:s}", "event", "failed", "stage", "recover", "message", message, "detail", ""));
-    helper_end(h, 1);
-}
-
 void *recover_new(helper_t *h, const json_t *msg, helper_role_t *role)
 {
     int64_t pid, holder;
@@ -41,16 +34,15 @@ void *recover_new(helper_t *h, const json_t *msg, helper_role_t *role)
     *role = (helper_role_t){nothing_to_do, nothing_to_undo, free, NULL};
     if (0 != lpm_msg_int(msg, "pid", 2, INT_MAX, &pid) || 0 != lpm_msg_int(msg, "holder", 2, INT_MAX, &holder) ||
         0 != pages_ranges_parse(json_object_get(msg, "ranges"), &held.ranges)) {
-        say_lost(h, "\"pid\", \"holder\" or \"ranges\" is missing or out of range");
+        helper_fail(h, "recover", "\"pid\", \"holder\" or \"ranges\" is missing or out of range");
         return malloc(1);
     }
     held.pid = (pid_t)holder;
     held.pidfd = util_pidfd_open(held.pid);
     if (0 == holder_give_back(&held, (pid_t)pid)) {
-        helper_say(h, json_pack("{s:s}", "event", "thawed"));
-        helper_end(h, 0);
+        helper_last_word(h, json_pack("{s:s}", "event", "thawed"), 0);
     } else {
-        say_lost(h, "the rank has lost its memory and was killed: the process that held it is gone");
+        helper_fail(h, "recover", "the rank has lost its memory and was killed: the process that held it is gone");
     }
     holder_leave(&held);
     return malloc(1);

@@ -10,7 +10,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "helper.h"
@@ -19,6 +18,7 @@
 #include "lpm_msg.h"
 #include "lpm_thread.h"
 #include "pages_link.h"
+#include "util_bell.h"
 #include "util_proc.h"
 
 /*
@@ -51,7 +51,7 @@ struct serve {
     json_t *addrs;
     int port;
     line_t line[2];
-    bool opened, serving, ended;
+    bool opened, serving;
     int wake;
     struct event *ev_wake, *ev_holder;
     pid_t holder;
@@ -60,23 +60,6 @@ struct serve {
     pages_ranges_t ranges;
     holder_runs_t runs;
 };
-
-/* The last word, of which there is one: a thread may hear of the holder's end as well. */
-static void end(serve_t *s, json_t *event, int code)
-{
-    if (s->ended) {
-        json_decref(event);
-        return;
-    }
-    s->ended = true;
-    helper_say(s->h, event);
-    helper_end(s->h, code);
-}
-
-static void fail(serve_t *s, const char *stage, const char *message)
-{
-    end(s, json_pack("{s:s,s:s,s:s,s:s}", "event", "failed", "stage", stage, "message", message, "detail", ""), 1);
-}
 
 /* ---- the threads: answers ---- */
 
@@ -149,7 +132,6 @@ static int answer_list(line_t *l)
 
 static void *line_main(void *arg)
 {
-    const uint64_t one = 1;
     line_t *l = arg;
     wire_head_t head;
     int rc = 0;
@@ -158,7 +140,7 @@ static void *line_main(void *arg)
         rc = WIRE_LIST == head.type ? answer_list(l) : answer_get(l, &head);
     }
     l->ended = true;
-    (void)!write(l->s->wake, &one, sizeof(one));
+    util_bell_ring(l->s->wake);
     return NULL;
 }
 
@@ -172,7 +154,7 @@ static void start_thread(line_t *l)
         l->ended = false;
         l->running = 0 == lpm_thread_start(&l->thread, line_main, l);
         if (!l->running) {
-            fail(l->s, "serve", "a thread cannot be started");
+            helper_fail(l->s->h, "serve", "a thread cannot be started");
         }
     }
 }
@@ -183,7 +165,7 @@ static void retry_later(line_t *l)
 
     l->retry_ms = 2 * l->retry_ms < RETRY_MAX_MS ? 2 * l->retry_ms : RETRY_MAX_MS;
     if (0 != event_add(l->retry, &tv)) {
-        fail(l->s, "connect", "out of memory");
+        helper_fail(l->s->h, "connect", "out of memory");
     }
 }
 
@@ -223,7 +205,7 @@ static void on_not_connected(const char *why, void *arg)
     image_connector_free(l->connector);
     l->connector = NULL;
     if (!l->s->serving) {
-        fail(l->s, "connect", why);
+        helper_fail(l->s->h, "connect", why);
         return;
     }
     retry_later(l); /* as long as the rank lacks pages, there is nothing else to do */
@@ -238,7 +220,7 @@ static void connect_line(line_t *l)
     l->connector = image_connector_new(l->s->base, l->s->addrs, l->s->port, conf.stall_ms, &conf, &net, l);
     image_auth_wipe(&conf, sizeof(conf));
     if (NULL == l->connector) {
-        fail(l->s, "connect", strerror(errno));
+        helper_fail(l->s->h, "connect", strerror(errno));
     }
 }
 
@@ -255,17 +237,16 @@ static void end_thread(line_t *l)
 
 static void lose_holder(serve_t *s)
 {
-    fail(s, "serve", "the copy of the rank's memory is gone: the process that held it has been killed");
+    helper_fail(s->h, "serve", "the copy of the rank's memory is gone: the process that held it has been killed");
 }
 
 /* A thread has ended: its connection is made anew. */
 static void on_wake(evutil_socket_t fd, short what, void *arg)
 {
     serve_t *s = arg;
-    uint64_t count;
 
     (void)what;
-    (void)!read(fd, &count, sizeof(count));
+    util_bell_hush(fd);
     for (size_t i = 0; i < 2; i++) {
         line_t *l = &s->line[i];
 
@@ -310,7 +291,7 @@ static int open_holder(serve_t *s, const json_t *msg)
 static void serve_holder(serve_t *s, const json_t *msg)
 {
     if (0 != open_holder(s, msg)) {
-        fail(s, "serve", "the copy of the rank's memory cannot be read");
+        helper_fail(s->h, "serve", "the copy of the rank's memory cannot be read");
         return;
     }
     s->serving = true;
@@ -323,7 +304,7 @@ static void release(serve_t *s)
 {
     event_del(s->ev_holder);
     util_pidfd_kill(s->holder_fd);
-    end(s, json_pack("{s:s}", "event", "released"), 0);
+    helper_last_word(s->h, json_pack("{s:s}", "event", "released"), 0);
 }
 
 static void serve_command(void *self, const char *op, const json_t *msg)
@@ -335,7 +316,7 @@ static void serve_command(void *self, const char *op, const json_t *msg)
     } else if (0 == strcmp(op, "release") && s->serving) {
         release(s);
     } else {
-        fail(s, "serve", "a command out of turn");
+        helper_fail(s->h, "serve", "a command out of turn");
     }
 }
 
@@ -344,7 +325,7 @@ static void serve_undo(void *self)
 {
     serve_t *s = self;
 
-    end(s, json_pack("{s:s}", "event", "released"), 0);
+    helper_last_word(s->h, json_pack("{s:s}", "event", "released"), 0);
 }
 
 static bool serve_replaceable(void *self)
@@ -392,7 +373,7 @@ static const char *open_all(serve_t *s, const json_t *msg)
     }
     s->port = (int)port;
     s->addrs = json_incref(json_object_get(msg, "peer_addrs"));
-    s->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    s->wake = util_bell();
     s->ev_wake = 0 > s->wake ? NULL : event_new(s->base, s->wake, EV_READ | EV_PERSIST, on_wake, s);
     for (size_t i = 0; i < 2; i++) {
         s->line[i].retry = event_new(s->base, -1, 0, on_retry, &s->line[i]);
@@ -422,7 +403,7 @@ void *serve_new(helper_t *h, struct event_base *base, const json_t *msg, helper_
     *role = (helper_role_t){serve_command, serve_undo, serve_dispose, serve_replaceable};
     why = open_all(s, msg);
     if (NULL != why) {
-        fail(s, "open", why);
+        helper_fail(s->h, "open", why);
         return s;
     }
     for (size_t i = 0; i < 2; i++) {

@@ -205,8 +205,7 @@ static void on_gone(void *arg)
         if (!util_pidfd_ended(s->pidfd)) {
             util_pidfd_kill(s->pidfd); /* after the commit it must never run again, whatever CRIU did */
         }
-        helper_say(s->w.h, json_pack("{s:s}", "event", "closed"));
-        helper_end(s->w.h, 0);
+        helper_last_word(s->w.h, json_pack("{s:s}", "event", "closed"), 0);
         return;
     }
     (void)work_judge(&s->w, SRC_OPENING == s->state ? "open" : stage_of[s->state], "CRIU (%s) ended without an answer",
@@ -240,7 +239,7 @@ static void source_freeze(source_t *s, const json_t *msg)
 {
     const json_t *externals = json_object_get(msg, "externals"), *one;
     criu_job_t job = {.dir_fd = util_dir_fd(s->w.dir), .log_level = s->w.log_level, .pid = s->pid};
-    pid_t child;
+    char why[160];
     size_t i;
 
     json_array_foreach(externals, i, one) {
@@ -249,12 +248,9 @@ static void source_freeze(source_t *s, const json_t *msg)
             return;
         }
     }
-    child = lpm_child_with_socket(s->pid);
-    if (0 != child) {
+    if (lpm_child_in_the_way(s->pid, why, sizeof(why))) {
         s->w.verdict.again = true;
-        SOURCE_FAIL(s, "freeze",
-                    "process %d, which the rank has forked, lives and has the rank's connections open: it cannot move",
-                    (int)child);
+        SOURCE_FAIL(s, "freeze", "%s", why);
         return;
     }
     job.externals = externals;

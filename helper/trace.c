@@ -6,71 +6,26 @@
  */
 #include "trace.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "lpm_task.h"
 #include "trace_int.h"
 #include "util_proc.h"
-
-/* A thread that stops does so within microseconds, unless the kernel is busy for it. */
-#define LOOK_AGAIN_NS 20000
-
-static void short_pause(void)
-{
-    const struct timespec ts = {0, LOOK_AGAIN_NS};
-
-    (void)nanosleep(&ts, NULL);
-}
-
-/* Calls fn for each thread; stops at the first non-zero result. @return that, 0, or -1 with errno set */
-static int each_thread(pid_t pid, int (*fn)(pid_t tid, void *arg), void *arg)
-{
-    char path[64];
-    struct dirent *e;
-    DIR *d;
-    int rc = 0;
-
-    snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
-    d = opendir(path);
-    if (NULL == d) {
-        errno = ESRCH;
-        return -1;
-    }
-    while (0 == rc && NULL != (e = readdir(d))) {
-        const pid_t tid = (pid_t)atoi(e->d_name);
-
-        rc = 0 < tid ? fn(tid, arg) : 0;
-    }
-    (void)closedir(d);
-    return rc;
-}
 
 /* 'T' when it has stopped; 0 when it is gone */
 static char state_of(pid_t pid, pid_t tid)
 {
-    char path[64], line[512], *tail;
-    size_t n;
-    FILE *f;
+    char text[512];
+    const char *stat = lpm_task_stat(pid, tid, text, sizeof(text));
 
-    snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", (int)pid, (int)tid);
-    f = fopen(path, "re");
-    if (NULL == f) {
-        return 0;
-    }
-    n = fread(line, 1, sizeof(line) - 1, f);
-    line[n] = '\0';
-    (void)fclose(f);
-    tail = strrchr(line, ')');
-    return NULL == tail || ' ' != tail[1] ? 0 : tail[2];
+    return NULL == stat ? 0 : stat[1];
 }
 
 static int is_going(pid_t tid, void *arg)
@@ -83,15 +38,9 @@ static int is_going(pid_t tid, void *arg)
 /* In a system call that touches a missing page a thread cannot stop before it is there. */
 static bool waits_for_page(pid_t pid, pid_t tid)
 {
-    char path[64], text[64] = "";
-    FILE *f;
+    char text[64];
 
-    snprintf(path, sizeof(path), "/proc/%d/task/%d/wchan", (int)pid, (int)tid);
-    f = fopen(path, "re");
-    if (NULL != f) {
-        text[fread(text, 1, sizeof(text) - 1, f)] = '\0';
-        (void)fclose(f);
-    }
+    (void)lpm_task_read(pid, tid, "wchan", text, sizeof(text));
     return 0 == strcmp("handle_userfault", text);
 }
 
@@ -102,7 +51,7 @@ static int is_at_work(pid_t tid, void *arg)
 
 bool trace_is_still(pid_t pid)
 {
-    return 1 != each_thread(pid, is_at_work, &pid);
+    return 1 != lpm_task_each(pid, is_at_work, &pid);
 }
 
 int trace_await_stop(pid_t pid, int limit_ms)
@@ -110,12 +59,12 @@ int trace_await_stop(pid_t pid, int limit_ms)
     const double until = util_now_ms() + limit_ms;
     int going;
 
-    while (1 == (going = each_thread(pid, is_going, &pid))) {
+    while (1 == (going = lpm_task_each(pid, is_going, &pid))) {
         if (util_now_ms() > until) {
             errno = ETIMEDOUT;
             return -1;
         }
-        short_pause();
+        util_short_pause();
     }
     return going;
 }
@@ -128,7 +77,7 @@ static int stop_thread(pid_t tid, void *arg)
 
 int trace_order_stop(pid_t pid)
 {
-    return each_thread(pid, stop_thread, &pid);
+    return lpm_task_each(pid, stop_thread, &pid);
 }
 
 int trace_stop(pid_t pid, int limit_ms)
@@ -151,7 +100,7 @@ int trace_wait(pid_t tid, int limit_ms, int *status)
             errno = ETIMEDOUT;
             return -1;
         }
-        short_pause();
+        util_short_pause();
     }
     if (0 < got && !WIFSTOPPED(*status)) {
         errno = ESRCH;
@@ -217,7 +166,7 @@ static int fail_hold(trace_t *t)
 int trace_hold(trace_t *t, pid_t pid)
 {
     t->pid = pid;
-    return 0 == each_thread(pid, hold_thread, t) ? 0 : fail_hold(t);
+    return 0 == lpm_task_each(pid, hold_thread, t) ? 0 : fail_hold(t);
 }
 
 int trace_hold_one(trace_t *t, pid_t pid, pid_t tid)

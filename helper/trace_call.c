@@ -20,6 +20,15 @@
 #include "trace.h"
 #include "trace_int.h"
 
+int64_t trace_call(trace_call_t *c, bool *failed, long nr, uint64_t a, uint64_t b, uint64_t d, uint64_t e)
+{
+    if (0 != trace_call_start(c, nr, a, b, d, e)) {
+        *failed = true;
+        return -errno;
+    }
+    return trace_call_finish(c, failed);
+}
+
 #ifdef __x86_64__
 
 _Static_assert(sizeof(((trace_call_t *)0)->regs) == sizeof(struct user_regs_struct), "all registers fit");
@@ -159,15 +168,6 @@ int64_t trace_call_finish(trace_call_t *c, bool *failed)
     return *failed ? -errno : (int64_t)regs.rax;
 }
 
-int64_t trace_call(trace_call_t *c, bool *failed, long nr, uint64_t a, uint64_t b, uint64_t d, uint64_t e)
-{
-    if (0 != trace_call_start(c, nr, a, b, d, e)) {
-        *failed = true;
-        return -errno;
-    }
-    return trace_call_finish(c, failed);
-}
-
 int trace_call_end(trace_call_t *c)
 {
     return 0 == ptrace(PTRACE_SETREGS, c->tid, NULL, c->regs) &&
@@ -253,18 +253,6 @@ int trace_call_begin(trace_call_t *c, pid_t tid, int limit_ms)
     (void)limit_ms;
     errno = ENOTSUP;
     return -1;
-}
-
-int64_t trace_call(trace_call_t *c, bool *failed, long nr, uint64_t a, uint64_t b, uint64_t d, uint64_t e)
-{
-    (void)c;
-    (void)nr;
-    (void)a;
-    (void)b;
-    (void)d;
-    (void)e;
-    *failed = true;
-    return -ENOTSUP;
 }
 
 int trace_call_start(trace_call_t *c, long nr, uint64_t a, uint64_t b, uint64_t d, uint64_t e)

@@ -15,6 +15,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lpm_task.h"
+
+/* What is waited for comes within microseconds, unless the kernel is busy for it. */
+#define SHORT_PAUSE_NS 20000
+
 int util_pidfd_open(pid_t pid)
 {
     return (int)syscall(SYS_pidfd_open, pid, 0);
@@ -35,25 +40,11 @@ bool util_pidfd_ended(int pidfd)
 
 pid_t util_parent_of(pid_t pid)
 {
-    char path[64], line[512], *tail;
-    size_t n;
-    FILE *f;
-    int ppid = -1;
+    char text[512];
+    const char *stat = lpm_task_stat(pid, pid, text, sizeof(text));
+    int ppid;
 
-    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-    f = fopen(path, "re");
-    if (NULL == f) {
-        return -1;
-    }
-    n = fread(line, 1, sizeof(line) - 1, f);
-    line[n] = '\0';
-    fclose(f);
-    /* the name of the program may hold anything, so read on from its closing bracket */
-    tail = strrchr(line, ')');
-    if (NULL == tail || 1 != sscanf(tail, ") %*c %d", &ppid)) {
-        return -1;
-    }
-    return ppid;
+    return NULL == stat || 1 != sscanf(stat, " %*c %d", &ppid) ? -1 : ppid;
 }
 
 double util_now_ms(void)
@@ -62,4 +53,11 @@ double util_now_ms(void)
 
     clock_gettime(CLOCK_MONOTONIC, &ts);
     return (double)ts.tv_sec * 1e3 + (double)ts.tv_nsec / 1e6;
+}
+
+void util_short_pause(void)
+{
+    const struct timespec ts = {0, SHORT_PAUSE_NS};
+
+    (void)nanosleep(&ts, NULL);
 }

@@ -25,4 +25,7 @@ pid_t util_parent_of(pid_t pid);
 /** Milliseconds on a clock that never jumps. */
 double util_now_ms(void);
 
+/** Between two looks at something in another process that cannot be waited for. */
+void util_short_pause(void);
+
 #endif /* UTIL_PROC_H */

@@ -218,16 +218,14 @@ void work_close(work_t *w)
     char *detail;
 
     if (NULL == w->verdict.stage) {
-        helper_say(w->h, json_pack("{s:s}", "event", w->undone_word));
-        helper_end(w->h, 0);
+        helper_last_word(w->h, json_pack("{s:s}", "event", w->undone_word), 0);
         return;
     }
     detail = NULL == w->dir ? NULL : util_dir_log_errors(w->dir, w->log_name);
     event = json_pack("{s:s,s:s,s:s,s:s,s:b}", "event", "failed", "stage", w->verdict.stage, "message",
                       w->verdict.message, "detail", NULL == detail ? "" : detail, "again", w->verdict.again);
     free(detail);
-    helper_say(w->h, event);
-    helper_end(w->h, 1);
+    helper_last_word(w->h, event, 1);
 }
 
 void work_dispose(work_t *w)

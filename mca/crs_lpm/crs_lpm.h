@@ -12,7 +12,9 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <string.h>
 
+#include "lpm_msg.h"
 #include "opal/mca/crs/crs.h"
 
 struct event_base;
@@ -29,6 +31,14 @@ typedef struct crs_lpm_image crs_lpm_image_t;
  * Runs on the event base of start(). The callback may release the image.
  */
 typedef void (*crs_lpm_image_fn_t)(crs_lpm_image_t *im, json_t *event, void *arg);
+
+/** Is this the event that was made up, as the helper has died without a last word? */
+static inline bool crs_lpm_was_killed(const json_t *event)
+{
+    const char *name = lpm_msg_str(event, "event"), *stage = lpm_msg_str(event, "stage");
+
+    return NULL != name && 0 == strcmp("failed", name) && NULL != stage && 0 == strcmp("helper", stage);
+}
 
 /** What crs/lpm offers the daemons. All of it belongs on the thread of the event base; none of it blocks. */
 typedef struct crs_lpm_image_ops {

@@ -5,26 +5,20 @@
  * Copyright (c) 2026 The LPM authors
  * SPDX-License-Identifier: BSD-3-Clause
  */
-#include "snapc_lpm.h"
+#include "snapc_lpm_worker.h"
 
-#include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-#include "../crs_lpm/crs_lpm.h"
+#include "lpm_children.h"
 #include "lpm_fds.h"
 #include "lpm_msg.h"
 #include "snapc_lpm_pages.h"
 
 #include "opal/util/output.h"
 #include "orte/constants.h"
-#include "orte/mca/snapc/base/base.h"
 
-/* A helper that is killed again and again is started this much later. */
-#define AGAIN_MS 50
 /* For a process to end that has been killed. */
 #define END_MS 1000
 
@@ -36,16 +30,14 @@ typedef struct {
     int uffd, file;
 } kept_t;
 
-static crs_lpm_image_t *helper;
-static json_t *open_command, *expect_command, *attach_command;
+static snapc_lpm_worker_t worker;
+static json_t *expect_command, *attach_command;
 static snapc_lpm_pages_fn_t tell;
-static opal_event_t *again_timer, *safe_event;
+static opal_event_t *safe_event;
 static int safe[2] = {-1, -1}; /* ours, the helper's */
 static kept_t *kept;
 static uint32_t n_kept;
 static bool attached, complete;
-
-static void helper_event(crs_lpm_image_t *from, json_t *event, void *arg);
 
 /* ---- the safe ---- */
 
@@ -136,13 +128,6 @@ static int open_safe(void)
 
 /* ---- the helper ---- */
 
-static int start(void)
-{
-    helper = snapc_lpm_image_ops()->start(orte_event_base, &safe[1], 1, helper_event, NULL);
-    return (NULL != helper && 0 == snapc_lpm_image_ops()->command(helper, json_copy(open_command))) ? ORTE_SUCCESS
-                                                                                                    : ORTE_ERROR;
-}
-
 static void report_failure(const char *message)
 {
     json_t *event = json_pack("{s:s,s:s,s:s}", "event", "failed", "stage", "fill", "message", message);
@@ -151,51 +136,29 @@ static void report_failure(const char *message)
     json_decref(event);
 }
 
-static void start_again(int fd, short events, void *arg)
+/* The rank depends on it. */
+static bool is_needed(void)
 {
-    (void)fd;
-    (void)events;
-    (void)arg;
-    json_object_set_new(open_command, "again", json_true());
+    return attached && !complete;
+}
+
+static void replaced(void)
+{
+    take_into_safe(-1, 0, NULL); /* what the one that was killed has sent last */
     give_from_safe();
-    if (ORTE_SUCCESS != start()) {
-        report_failure("lpm-helper cannot be started again");
-        return;
-    }
-    (void)snapc_lpm_image_ops()->command(helper, json_copy(expect_command));
-    (void)snapc_lpm_image_ops()->command(helper, json_copy(attach_command));
+    (void)snapc_lpm_worker_command(&worker, json_copy(expect_command));
+    (void)snapc_lpm_worker_command(&worker, json_copy(attach_command));
 }
 
-/* One that was killed after the rank had come to depend on it. */
-static bool is_to_be_replaced(const json_t *event)
+static void worker_event(json_t *event)
 {
-    const char *name = lpm_msg_str(event, "event"), *stage = lpm_msg_str(event, "stage");
-
-    return attached && !complete && NULL != name && 0 == strcmp("failed", name) && NULL != stage &&
-           0 == strcmp("helper", stage);
-}
-
-static void helper_event(crs_lpm_image_t *from, json_t *event, void *arg)
-{
-    struct timeval soon = {0, AGAIN_MS * 1000};
     const char *name = lpm_msg_str(event, "event");
 
-    (void)arg;
-    if (from != helper || NULL == name) {
-        return;
-    }
-    if (!complete) {
-        take_into_safe(-1, 0, NULL); /* what the helper has sent before */
-    }
-    if (is_to_be_replaced(event)) {
-        opal_output(0, "snapc/lpm: the helper that fills a moved rank's memory has ended; another one goes on");
-        snapc_lpm_image_ops()->release(helper);
-        helper = NULL;
-        opal_event_evtimer_add(again_timer, &soon);
+    if (NULL == name) {
         return;
     }
     if (0 == strcmp("listening", name)) { /* the next one listens there as well: the source knows no other place */
-        json_object_set(open_command, "port", json_object_get(event, "port"));
+        json_object_set(worker.open, "port", json_object_get(event, "port"));
     }
     if (attached && (0 == strcmp("listening", name) || 0 == strcmp("opened", name) || 0 == strcmp("attached", name))) {
         return; /* of a new helper */
@@ -208,29 +171,37 @@ static void helper_event(crs_lpm_image_t *from, json_t *event, void *arg)
     if (complete && 0 == strcmp("failed", name)) {
         json_object_set_new(event, "event", json_string("filled")); /* it was killed with nothing left to do */
     }
-    attached = attached || 0 == strcmp("attached", name);
+    if (0 == strcmp("attached", name)) { /* the next one goes on from there */
+        attached = true;
+        json_object_set_new(worker.open, "again", json_true());
+    }
     tell(event);
 }
 
 int snapc_lpm_fill_open(const json_t *message, snapc_lpm_pages_fn_t fn)
 {
+    static const snapc_lpm_worker_ops_t ops = {.does = "fills a moved rank's memory",
+                                               .stage = "fill",
+                                               .needed = is_needed,
+                                               .replaced = replaced,
+                                               .event = worker_event};
+
     snapc_lpm_fill_reset();
     tell = fn;
-    again_timer = opal_event_alloc();
-    opal_event_evtimer_set(orte_event_base, again_timer, start_again, NULL);
     if (ORTE_SUCCESS != open_safe()) {
         return ORTE_ERROR;
     }
-    open_command =
-        json_pack("{s:s,s:O,s:O,s:i}", "op", "open_fill", "listen_addrs", json_object_get(message, "listen_addrs"),
-                  "secret", json_object_get(message, "secret"), "safe", safe[1]);
-    return (NULL == open_command) ? ORTE_ERR_BAD_PARAM : start();
+    return snapc_lpm_worker_start(&worker, &ops,
+                                  json_pack("{s:s,s:O,s:O,s:i}", "op", "open_fill", "listen_addrs",
+                                            json_object_get(message, "listen_addrs"), "secret",
+                                            json_object_get(message, "secret"), "safe", safe[1]),
+                                  safe[1]);
 }
 
 void snapc_lpm_fill_expect(json_t *ranges)
 {
     expect_command = json_pack("{s:s,s:O}", "op", "expect", "ranges", ranges);
-    if (NULL == helper || 0 != snapc_lpm_image_ops()->command(helper, json_copy(expect_command))) {
+    if (0 != snapc_lpm_worker_command(&worker, json_copy(expect_command))) {
         report_failure("lpm-helper does not take commands");
     }
 }
@@ -238,41 +209,20 @@ void snapc_lpm_fill_expect(json_t *ranges)
 void snapc_lpm_fill_attach(pid_t pid)
 {
     attach_command = json_pack("{s:s,s:i}", "op", "attach", "pid", (int)pid);
-    if (NULL == helper || 0 != snapc_lpm_image_ops()->command(helper, json_copy(attach_command))) {
+    if (0 != snapc_lpm_worker_command(&worker, json_copy(attach_command))) {
         report_failure("lpm-helper does not take commands");
     }
 }
 
-/* Without what is in the safe the kernel would give the rank, and what it has forked, zeros. */
-static void end_rank(void)
-{
-    json_int_t pid = json_integer_value(json_object_get(attach_command, "pid"));
-    struct pollfd end = {.events = POLLIN};
-
-    if (!attached || complete || 0 >= pid || 0 > (end.fd = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0))) {
-        return;
-    }
-    (void)kill((pid_t)pid, SIGKILL);
-    (void)kill(-(pid_t)pid, SIGKILL); /* its process group, if it leads one */
-    (void)poll(&end, 1, END_MS);
-    (void)close(end.fd);
-}
-
 void snapc_lpm_fill_reset(void)
 {
-    end_rank();
-    if (NULL != helper) {
-        snapc_lpm_image_ops()->release(helper);
-        helper = NULL;
+    if (attached && !complete) { /* without what is in the safe the kernel would give the rank zeros */
+        lpm_end_with_group((pid_t)json_integer_value(json_object_get(attach_command, "pid")), END_MS);
     }
-    if (NULL != again_timer) {
-        opal_event_free(again_timer);
-        again_timer = NULL;
-    }
+    snapc_lpm_worker_stop(&worker);
     close_safe();
-    json_decref(open_command);
     json_decref(expect_command);
     json_decref(attach_command);
-    open_command = expect_command = attach_command = NULL;
+    expect_command = attach_command = NULL;
     attached = complete = false;
 }

@@ -7,7 +7,6 @@
 #include "snapc_lpm.h"
 
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <errno.h>
 #include <ifaddrs.h>
 #include <limits.h>
@@ -20,6 +19,7 @@
 #include <unistd.h>
 
 #include "lpm_msg.h"
+#include "lpm_task.h"
 
 static char *proc_link(pid_t pid, const char *what, char *text, size_t size)
 {
@@ -59,24 +59,19 @@ static json_t *stream_key(pid_t pid, int fd)
     return json_string("");
 }
 
+static int append_thread(pid_t tid, void *tids)
+{
+    return json_array_append_new(tids, json_integer(tid));
+}
+
 static json_t *threads_of(pid_t pid)
 {
-    char path[64];
     json_t *tids = json_array();
-    struct dirent *entry;
-    DIR *dir;
 
-    snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
-    if (NULL == (dir = opendir(path))) {
+    if (0 != lpm_task_each(pid, append_thread, tids)) {
         json_decref(tids);
         return NULL;
     }
-    while (NULL != (entry = readdir(dir))) {
-        if ('.' != entry->d_name[0]) {
-            json_array_append_new(tids, json_integer(atol(entry->d_name)));
-        }
-    }
-    closedir(dir);
     return tids;
 }
 

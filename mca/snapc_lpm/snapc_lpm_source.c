@@ -9,7 +9,6 @@
 #include "snapc_lpm.h"
 
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -159,7 +158,7 @@ static void has_emptied(json_t *event)
 
 static void image_event(crs_lpm_image_t *from, json_t *event, void *arg)
 {
-    const char *name = lpm_msg_str(event, "event"), *stage = lpm_msg_str(event, "stage");
+    const char *name = lpm_msg_str(event, "event");
 
     (void)from;
     (void)arg;
@@ -170,7 +169,7 @@ static void image_event(crs_lpm_image_t *from, json_t *event, void *arg)
         opened();
     } else if (0 == strcmp("emptied", name)) {
         has_emptied(event);
-    } else if (0 == strcmp("failed", name) && NULL != stage && 0 == strcmp("helper", stage)) {
+    } else if (crs_lpm_was_killed(event)) {
         recover(event);
     } else {
         report(json_incref(event));
@@ -225,20 +224,15 @@ static void do_open(json_t *message)
 static void do_detach(void)
 {
     snapc_lpm_agent_t *agent = snapc_lpm_local_agent(&rank);
-    char text[160];
-    pid_t child;
+    char why[160];
 
     if (NULL == agent) {
         report_failure("detach", "the rank's agent is gone");
         return;
     }
     /* it would keep the connection to the PMIx server open, and close it when the rank may have a new one there */
-    child = lpm_child_with_socket(pid);
-    if (0 != child) {
-        snprintf(text, sizeof(text),
-                 "process %d, which the rank has forked, lives and has the rank's connections open: it cannot move",
-                 (int)child);
-        report(json_pack("{s:s,s:s,s:s,s:b}", "event", "failed", "stage", "detach", "message", text, "again", 1));
+    if (lpm_child_in_the_way(pid, why, sizeof(why))) {
+        report(json_pack("{s:s,s:s,s:s,s:b}", "event", "failed", "stage", "detach", "message", why, "again", 1));
         return;
     }
     detached = true;
