@@ -318,7 +318,8 @@ int holder_make(holder_t *h, pid_t rank, const vma_list_t *known, uint64_t least
         (void)kill(rank, SIGKILL);
     }
     trace_release(&t);
-    if (MADE == made && 0 != trace_await_stop(rank, limit_ms)) {
+    /* CRIU would wait in vain for a thread that is seized on its way to the stop */
+    if (DAMAGED != made && 0 != trace_await_stop(rank, limit_ms) && MADE == made) {
         (void)kill(rank, SIGKILL);
         made = DAMAGED;
     }

@@ -229,19 +229,23 @@ static void test_holder_sleeps(void **state)
     assert_int_equal(CLD_KILLED, end.si_code);
 }
 
+/* CRIU waits in vain for a thread that is seized while it is about to stop. */
 static void test_too_small(void **state)
 {
     const pid_t pid = *(pid_t *)*state;
     const char *why = NULL;
     holder_t h;
 
-    assert_int_equal(0, holder_make(&h, pid, NULL, 16ull * BYTES, LIMIT_MS, &why));
-    assert_non_null(why);
-    assert_int_equal(0, h.pid);
-    assert_true(json_array_size(h.kept) > 0);
-    assert_true(h.stopped);
-    assert_int_equal(0, holder_give_back(&h, pid));
-    holder_leave(&h);
+    for (int i = 0; i < 100; i++) {
+        assert_int_equal(0, holder_make(&h, pid, NULL, 16ull * BYTES, LIMIT_MS, &why));
+        assert_non_null(why);
+        assert_int_equal(0, trace_await_stop(pid, 0));
+        assert_int_equal(0, h.pid);
+        assert_true(json_array_size(h.kept) > 0);
+        assert_true(h.stopped);
+        assert_int_equal(0, holder_give_back(&h, pid));
+        holder_leave(&h);
+    }
     await_rounds(1);
     assert_int_equal(0, atomic_load(&shared->wrong));
 }
