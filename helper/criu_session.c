@@ -52,6 +52,7 @@ static void hear(criu_session_t *cs, const Rpc__Response *r)
         cs->ops.warm(cs->arg); /* whether it has the feature or could not find out: the dump will tell */
         break;
     default: /* DUMP, RESTORE, or EMPTY for a request that it did not understand */
+        util_give_way(cs->proc.pid); /* it takes its time to end, which the rank has better use for */
         cs->ops.done(r->success, NULL != r->restore && 0 < r->restore->pid ? r->restore->pid : 0, r->cr_errmsg,
                      cs->arg);
         break;

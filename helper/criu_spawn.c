@@ -26,7 +26,9 @@
 static void become_criu(const char *program, const char *fd_text, const int *fds, size_t n_fds, int report)
 {
     char *const argv[] = {(char *)program, "--no-default-config", "swrk", (char *)fd_text, NULL};
-    char *const envp[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", NULL};
+    /* linked before it is needed, not while the rank stands still */
+    char *const envp[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C",
+                          "LD_BIND_NOW=1", NULL};
     int err;
 
     if (0 == lpm_child_descriptors(fds, n_fds) && 0 == lpm_child_signals()) {

@@ -312,6 +312,9 @@ static void fill_command(void *self, const char *op, const json_t *msg)
 
     if (0 == strcmp(op, "expect") && !f->expecting) {
         expect(f, msg);
+    } else if (0 == strcmp(op, "stream") && f->expecting) {
+        f->p.streaming = true;
+        util_bell_ring(f->p.wake_stream);
     } else if (0 == strcmp(op, "attach") && f->expecting && 0 == f->pid &&
                0 == lpm_msg_int(msg, "pid", 2, INT_MAX, &pid)) {
         f->pid = (pid_t)pid;
@@ -375,6 +378,7 @@ static const char *open_all(fill_t *f, const json_t *msg)
     (void)lpm_msg_int(msg, "safe", 3, INT_MAX, &safe); /* left out: nobody goes on when we are killed */
     f->p.safe = (int)safe;
     f->p.again = lpm_msg_true(msg, "again");
+    f->p.streaming = f->p.again;
     port = (int)json_integer_value(json_object_get(msg, "port"));
     f->listener = image_listener_new(f->base, json_object_get(msg, "listen_addrs"), 0, &f->conf, &net, f, &port);
     if (NULL == f->listener) {

@@ -13,7 +13,7 @@
 #include "image_stream.h"
 
 #define FRAME_HEAD_BYTES 24
-#define PIECE_BYTES      (1024 * 1024)
+#define PIECE_BYTES      (128 * 1024) /* the target works on one while the source makes the next */
 #define BUFFER_BYTES     (PIECE_BYTES + 1024)
 
 typedef enum { FRAME_BEGIN = 1, FRAME_FILE = 2, FRAME_END = 3, FRAME_ACK = 4 } frame_type_t;

@@ -19,6 +19,7 @@
 
 #include "lpm_conn.h"
 #include "lpm_msg.h"
+#include "util_proc.h"
 
 #define PASSED_MAX 64
 
@@ -53,6 +54,7 @@ static void on_ending(evutil_socket_t fd, short what, void *arg)
 
     (void)fd;
     (void)what;
+    util_give_way(0); /* all is said; the rank is about to go on */
     if (NULL != h->self) {
         h->role.dispose(h->self);
         h->self = NULL;

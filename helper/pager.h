@@ -70,6 +70,7 @@ typedef struct pager {
     atomic_bool mapped;                     /* it is known which pages there are */
     atomic_bool nonsense;                   /* what the source says of them does not fit */
     atomic_bool attached;                   /* the rank's userfaultfd is there */
+    atomic_bool streaming;                  /* what the rank does not ask for may come as well */
     atomic_bool complete;                   /* nothing is missing anywhere */
     int wake_fault, wake_stream, wake_main; /* bells */
     bool again; /* another process has begun to fill the rank: what is missing is known from it */

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "pager.h"
+#include "pager_early.h"
 #include "util_bell.h"
 #include "util_proc.h"
 
@@ -21,6 +22,9 @@
 #define UNDER_WAY 1024 /* pages, and at least two chunks */
 #define CHUNKS    64
 #define QUIET_MS  2.0 /* without a fault for so long, chunks grow */
+
+/* For the rank to be connected again; if it waits for others, it may as well have its pages meanwhile. */
+#define HOLD_MS 1000.0
 
 typedef struct {
     uint64_t first, pages, left;
@@ -214,27 +218,52 @@ static int take(stream_t *s)
 
 /* ---- the thread ---- */
 
-static void wait_for_bell(pager_t *p)
+static void wait_for_bell(pager_t *p, int limit_ms)
 {
     struct pollfd bell = {.fd = p->wake_stream, .events = POLLIN};
 
-    if (0 < poll(&bell, 1, -1)) {
+    if (0 < poll(&bell, 1, limit_ms)) {
         util_bell_hush(p->wake_stream);
     }
+}
+
+static void wait_for_arrival(pager_t *p)
+{
+    while (!p->attached && !p->ending) {
+        wait_for_bell(p, -1);
+    }
+}
+
+/* Until those who see to the rank do not need the processor any more. */
+static void wait_for_rank(pager_t *p)
+{
+    double until, now;
+
+    for (until = util_now_ms() + HOLD_MS; !p->streaming && !p->ending && until > (now = util_now_ms());) {
+        wait_for_bell(p, (int)(until - now) + 1);
+    }
+    p->streaming = true;
 }
 
 static void work(stream_t *s)
 {
     pager_t *p = s->p;
+    pager_early_t *early = NULL;
+    int rc;
 
     s->n = 0; /* what was under way over another connection does not come */
     s->under_way = 0;
     if (!p->mapped && 0 != ask_for_map(p)) {
         goto lost;
     }
-    while (!p->attached && !p->ending) {
-        wait_for_bell(p);
+    rc = p->attached ? 0 : pager_early_fetch(p, &early);
+    wait_for_arrival(p);
+    pager_early_place(p, early);
+    pager_early_free(&early);
+    if (0 != rc) {
+        goto lost;
     }
+    wait_for_rank(p);
     while (!p->ending) {
         if (0 != ask_for_more(s)) {
             goto lost;
@@ -247,7 +276,7 @@ static void work(stream_t *s)
         }
         p->complete = !pager_lacks(p);
         util_bell_ring(p->wake_main);
-        wait_for_bell(p);
+        wait_for_bell(p, -1);
     }
     return;
 
@@ -262,11 +291,12 @@ void *pager_stream_main(void *arg)
     stream_t *s = &stream;
 
     *s = (stream_t){.p = arg, .size = CHUNK_MIN};
+    util_take_long_turns();
     while (!s->p->ending) {
         if (s->p->bulk_up) {
             work(s);
         } else {
-            wait_for_bell(s->p);
+            wait_for_bell(s->p, -1);
         }
     }
     return NULL;

@@ -136,6 +136,9 @@ static void *line_main(void *arg)
     wire_head_t head;
     int rc = 0;
 
+    if (IMAGE_CHANNEL_BULK == l->channel) {
+        util_take_long_turns();
+    }
     while (0 == rc && 0 == pages_link_receive(&l->link, 1, &head)) {
         rc = WIRE_LIST == head.type ? answer_list(l) : answer_get(l, &head);
     }

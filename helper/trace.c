@@ -7,6 +7,7 @@
 #include "trace.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,17 +91,26 @@ void trace_cont(pid_t pid)
     (void)kill(pid, SIGCONT); /* one that is dead has nothing to go on with */
 }
 
+/* Most of what a thread is made to do takes less than falling asleep and waking up. */
+#define AWAKE_MS 0.2
+
 int trace_wait(pid_t tid, int limit_ms, int *status)
 {
-    const double until = util_now_ms() + limit_ms;
+    const double since = util_now_ms();
     pid_t got;
 
     while (0 == (got = waitpid(tid, status, __WALL | WNOHANG)) || (0 > got && EINTR == errno)) {
-        if (util_now_ms() > until) {
+        const double waited = util_now_ms() - since;
+
+        if (waited > limit_ms) {
             errno = ETIMEDOUT;
             return -1;
         }
-        util_short_pause();
+        if (waited < AWAKE_MS) {
+            (void)sched_yield();
+        } else {
+            util_pause_of(waited);
+        }
     }
     if (0 < got && !WIFSTOPPED(*status)) {
         errno = ESRCH;

@@ -8,17 +8,27 @@
 #include "util_proc.h"
 
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "lpm_task.h"
 
+#define GIVES_WAY 10 /* nice */
+
+/* The longest that the kernel takes. */
+#define TURN_NS 100000000
+
 /* What is waited for comes within microseconds, unless the kernel is busy for it. */
 #define SHORT_PAUSE_NS 20000
+#define LONG_PAUSE_NS  1000000
+#define PAUSE_SHARE    16
 
 int util_pidfd_open(pid_t pid)
 {
@@ -55,9 +65,33 @@ double util_now_ms(void)
     return (double)ts.tv_sec * 1e3 + (double)ts.tv_nsec / 1e6;
 }
 
+void util_give_way(pid_t tid)
+{
+    (void)setpriority(PRIO_PROCESS, (id_t)tid, GIVES_WAY); /* fails only for one that is gone */
+}
+
+void util_take_long_turns(void)
+{
+    const struct {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+    } attr = {.size = sizeof(attr), .policy = SCHED_OTHER, .runtime = TURN_NS};
+
+    (void)syscall(SYS_sched_setattr, 0, &attr, 0);
+}
+
 void util_short_pause(void)
 {
-    const struct timespec ts = {0, SHORT_PAUSE_NS};
+    util_pause_of(0);
+}
+
+void util_pause_of(double waited_ms)
+{
+    const double ns = waited_ms * 1e6 / PAUSE_SHARE;
+    const struct timespec ts = {0, ns < SHORT_PAUSE_NS ? SHORT_PAUSE_NS : ns > LONG_PAUSE_NS ? LONG_PAUSE_NS : (long)ns};
 
     (void)nanosleep(&ts, NULL);
 }

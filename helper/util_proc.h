@@ -25,7 +25,19 @@ pid_t util_parent_of(pid_t pid);
 /** Milliseconds on a clock that never jumps. */
 double util_now_ms(void);
 
+/** A thread (0: the calling one) that has nothing urgent to do any more leaves the processor to those who have. */
+void util_give_way(pid_t tid);
+
+/**
+ * The calling thread wants throughput and can wait: long turns on the processor, for which anybody who wakes up need not
+ * wait. Its share stays the same. Linux >= 6.12 (EEVDF with a slice of one's own); without effect before.
+ */
+void util_take_long_turns(void);
+
 /** Between two looks at something in another process that cannot be waited for. */
 void util_short_pause(void);
+
+/** The same, longer if it has taken long already: each look takes time from whoever is waited for. */
+void util_pause_of(double waited_ms);
 
 #endif /* UTIL_PROC_H */

@@ -32,6 +32,10 @@
 /* After a hold, sends that have waited are started so many at a time, while fewer than the other wait in the BTL. */
 #define FLUSH_AT_ONCE 16
 #define BACKLOG_MAX   256
+/* The progress engine does what is not urgent in every eighth call; so do we. */
+#define SELDOM 8
+/* For connections to be made again after the last command of a move. */
+#define SETTLE_MS 100
 /* Calls of the progress callback from one look for messages of old BTLs to the next. */
 #define KICK_EVERY 256
 /* How long a thread that computes is stopped at a time while channels get empty, and how long it then runs on. */
@@ -55,6 +59,7 @@ typedef enum { IDLE, HELD, DRAINED, DOWN, ARRIVED, FLUSHING } phase_t;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t arrived = PTHREAD_COND_INITIALIZER;
 static json_t *queue;
+static atomic_bool queued; /* whether there is something in it, without the lock */
 static bool registered, stopped;
 static lpm_channel_answer_fn_t answer_fn;
 static void *answer_arg;
@@ -69,11 +74,45 @@ static bool rewired;       /* BTLs have changed under messages that are not matc
 static int64_t move;
 static opal_process_name_t mover;
 static struct timespec held_since;
+static double busy_until;
 static const char *unmovable_why;
 static json_t *put_off; /* the order to prepare, until a call of libpmix is over */
 static double put_off_since;
 
 static int progress(void);
+
+/* ---- the progress engine ---- */
+
+static int progress_seldom(void)
+{
+    static unsigned calls;
+
+    return atomic_load_explicit(&queued, memory_order_relaxed) || HELD == phase || 0 == ++calls % SELDOM ? progress()
+                                                                                                         : 0;
+}
+
+/*
+ * With the lock. While nobody uses the event library, the engine looks at sockets every 10 ms only; connections are
+ * closed and made again here, step by step.
+ */
+static int watch(void)
+{
+    if (registered || stopped) {
+        return OPAL_SUCCESS;
+    }
+    registered = true;
+    opal_progress_event_users_increment();
+    return opal_progress_register(progress_seldom);
+}
+
+static void unwatch(void)
+{
+    if (registered) {
+        opal_progress_unregister(progress_seldom);
+        opal_progress_event_users_decrement();
+        registered = false;
+    }
+}
 
 /* ---- answers ---- */
 
@@ -303,6 +342,7 @@ static void execute(const json_t *command)
     if (NULL == op) {
         return;
     }
+    busy_until = crcp_lpm_now_ms() + SETTLE_MS;
     if (0 == strcmp(op, "prepare")) {
         do_prepare(command);
     } else if (0 == strcmp(op, "hold")) {
@@ -357,9 +397,9 @@ static json_t *next_command(bool wait)
     if (0 < json_array_size(queue)) {
         command = json_incref(json_array_get(queue, 0));
         json_array_remove(queue, 0);
-    } else if (IDLE == phase && !kicking()) {
-        opal_progress_unregister(progress);
-        registered = false;
+        queued = 0 < json_array_size(queue);
+    } else if (IDLE == phase && !kicking() && busy_until < crcp_lpm_now_ms()) {
+        unwatch();
     }
     pthread_mutex_unlock(&lock);
     return command;
@@ -497,11 +537,9 @@ void crcp_lpm_attend_end(bool spawned)
         answer_call(true);
     } else if (NULL != put_off) {
         json_array_insert_new(queue, 0, put_off);
+        queued = true;
         put_off = NULL;
-        if (!registered) {
-            registered = true;
-            (void)opal_progress_register_lp(progress);
-        }
+        (void)watch();
     }
     pthread_mutex_unlock(&lock);
 }
@@ -547,9 +585,9 @@ static int channels_command(json_t *command)
 
     pthread_mutex_lock(&lock);
     rc = json_array_append_new(queue, command);
-    if (0 == rc && !registered && !stopped) {
-        registered = true;
-        rc = opal_progress_register_lp(progress);
+    queued = true;
+    if (0 == rc) {
+        rc = watch();
     }
     pthread_cond_signal(&arrived);
     pthread_mutex_unlock(&lock);
@@ -617,10 +655,7 @@ static void channels_stop(void)
 {
     pthread_mutex_lock(&lock);
     stopped = true;
-    if (registered) {
-        opal_progress_unregister(progress);
-        registered = false;
-    }
+    unwatch();
     pthread_mutex_unlock(&lock);
     if (NULL == unmovable_why) {
         crcp_lpm_calls_fini();

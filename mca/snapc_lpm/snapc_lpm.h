@@ -160,6 +160,10 @@ void snapc_lpm_local_forget_agent(const orte_process_name_t *name);
 void snapc_lpm_source_command(const char *op, json_t *message);
 void snapc_lpm_source_reset(void);
 void snapc_lpm_target_command(const char *op, json_t *message);
+
+/** A rank of this node has said something; it may be the one that has arrived. @param message  borrowed */
+void snapc_lpm_target_heard(const orte_process_name_t *name, const json_t *message);
+
 void snapc_lpm_target_reset(void);
 
 /** The path in a command to open, to be freed; removing it with what is in it, should the helper have left it. */

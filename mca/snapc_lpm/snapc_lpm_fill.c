@@ -214,6 +214,13 @@ void snapc_lpm_fill_attach(pid_t pid)
     }
 }
 
+void snapc_lpm_fill_stream(void)
+{
+    if (attached && !complete) {
+        (void)snapc_lpm_worker_command(&worker, json_pack("{s:s}", "op", "stream")); /* if it is lost, it waits a bit */
+    }
+}
+
 void snapc_lpm_fill_reset(void)
 {
     if (attached && !complete) { /* without what is in the safe the kernel would give the rank zeros */

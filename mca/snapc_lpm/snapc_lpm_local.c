@@ -152,6 +152,7 @@ static void agent_message(lpm_conn_t *conn, json_t *message, void *arg)
         return;
     }
     if (agent->known) {
+        snapc_lpm_target_heard(&agent->name, message);
         snapc_lpm_rml_report(json_pack("{s:s,s:I,s:I,s:O}", "event", "from_rank", "job", (json_int_t)agent->name.jobid,
                                        "rank", (json_int_t)agent->name.vpid, "message", message));
     }

@@ -47,6 +47,9 @@ void snapc_lpm_fill_expect(json_t *ranges);
 /** The rank is there, and does not run yet. "attached" follows, later "filled". */
 void snapc_lpm_fill_attach(pid_t pid);
 
+/** The rank is connected again. Before, pages that it does not ask for would take CPU time from what it needs. */
+void snapc_lpm_fill_stream(void);
+
 void snapc_lpm_fill_reset(void);
 
 #endif /* SNAPC_LPM_PAGES_H */

@@ -26,8 +26,8 @@
 #include "orte/util/proc_info.h"
 
 /* How long output of the ended original may take to come out of its pipes. */
-#define DRAIN_TRIES       5000
-#define DRAIN_INTERVAL_US 500
+#define DRAIN_TRIES       25000
+#define DRAIN_INTERVAL_US 100
 
 static orte_process_name_t rank;
 static pid_t pid;

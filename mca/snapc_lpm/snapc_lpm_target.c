@@ -343,6 +343,16 @@ static void arrived(void)
     free(uri);
 }
 
+void snapc_lpm_target_heard(const orte_process_name_t *name, const json_t *message)
+{
+    const char *event = lpm_msg_str(message, "event");
+
+    if (running && name->jobid == rank.jobid && name->vpid == rank.vpid && NULL != event &&
+        0 == strcmp("resumed", event)) {
+        snapc_lpm_fill_stream();
+    }
+}
+
 void snapc_lpm_target_command(const char *op, json_t *message)
 {
     if (0 == strcmp("open", op)) {

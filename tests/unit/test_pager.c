@@ -321,14 +321,20 @@ static void open_both(fixture_t *f)
     hear(&f->fill, "opened");
 }
 
-/* Until the rank may run. */
-static void begin(fixture_t *f)
+/* Until the rank may run; what it does not ask for is held back. */
+static void begin_held_back(fixture_t *f)
 {
     open_both(f);
     serve_holder(f);
     attach(f);
     f->attached = await(&f->fill, "attached");
     assert_int_equal(PAGES, number(f->attached, "pages"));
+}
+
+static void begin(fixture_t *f)
+{
+    begin_held_back(f);
+    say(&f->fill, json_pack("{s:s}", "op", "stream"));
 }
 
 /* The bulk connection stands still with most pages missing. */
@@ -486,6 +492,18 @@ static void filled_without_being_touched(void **state)
     filled = finish(f);
     assert_int_equal(PAGES, number(filled, "stream_pages"));
     assert_int_equal(0, number(filled, "faults") + number(filled, "fault_pages") + number(filled, "zero_faults"));
+    json_decref(filled);
+}
+
+/* A rank that is long in being connected again gets what it does not ask for all the same. */
+static void filled_without_a_word(void **state)
+{
+    fixture_t *f = *state;
+    json_t *filled;
+
+    begin_held_back(f);
+    filled = finish(f);
+    assert_int_equal(PAGES, number(filled, "stream_pages"));
     json_decref(filled);
 }
 
@@ -876,6 +894,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(filled_while_in_use),
         TEST(filled_without_being_touched),
+        TEST(filled_without_a_word),
         TEST(filled_by_faults),
         TEST(changed_while_missing),
         TEST(changed_and_not_touched),
