@@ -28,7 +28,7 @@ typedef struct {
     source_state_t state;
     pid_t pid;
     int pidfd;
-    json_t *addrs;
+    json_t *addrs, *externals;
     image_connector_t *connector;
     double since;     /* freeze was ordered */
     int64_t least;    /* bytes from which on memory follows later; 0: none does */
@@ -74,9 +74,10 @@ static void source_undo(void *self)
     }
 }
 
+/* CRIU waits in front of the process. */
 static void opened_when_complete(source_t *s)
 {
-    if (SRC_OPENING == s->state && CRIU_IDLE == s->w.phase && NULL != s->w.stream) {
+    if (SRC_OPENING == s->state && CRIU_HOLDING == s->w.phase && NULL != s->w.stream) {
         s->state = SRC_OPEN;
         helper_say(s->w.h, json_pack("{s:s}", "event", "opened"));
     }
@@ -150,9 +151,15 @@ static void on_warm(void *arg)
 {
     source_t *s = arg;
 
-    if (!s->w.verdict.set) {
-        work_criu_ready(&s->w);
-        opened_when_complete(s);
+    if (s->w.verdict.set) {
+        return;
+    }
+    /* it looks at the machine first, and asks before it touches the process: so much is not done while that is frozen */
+    if (0 != criu_session_dump(s->w.cs, &(criu_job_t){.dir_fd = util_dir_fd(s->w.dir),
+                                                      .log_level = s->w.log_level,
+                                                      .pid = s->pid,
+                                                      .externals = s->externals})) {
+        SOURCE_FAIL(s, "open", "CRIU does not take the request");
     }
 }
 
@@ -173,6 +180,12 @@ static void on_notify(const char *script, pid_t pid, void *arg)
     source_t *s = arg;
 
     (void)pid;
+    if (!s->w.verdict.set && SRC_OPENING == s->state && 0 == strcmp(script, "pre-dump")) {
+        s->w.phase = CRIU_HOLDING;
+        work_unwatch(&s->w);
+        opened_when_complete(s);
+        return;
+    }
     if (!s->w.verdict.set && 0 == strcmp(script, "post-dump")) {
         on_frozen(s);
         return;
@@ -191,7 +204,7 @@ static void on_done(bool success, pid_t pid, const char *text, void *arg)
     if (s->w.committed) {
         return; /* the process is dead or will be: on_gone() sees to it */
     }
-    SOURCE_FAIL(s, "freeze", "CRIU could not dump process %d%s", (int)s->pid,
+    SOURCE_FAIL(s, SRC_OPENING == s->state ? "open" : "freeze", "CRIU could not dump process %d%s", (int)s->pid,
                 success ? " (it ended the dump by itself)" : "");
 }
 
@@ -235,25 +248,15 @@ static bool make_holder(source_t *s)
     return true;
 }
 
-static void source_freeze(source_t *s, const json_t *msg)
+static void source_freeze(source_t *s)
 {
-    const json_t *externals = json_object_get(msg, "externals"), *one;
-    criu_job_t job = {.dir_fd = util_dir_fd(s->w.dir), .log_level = s->w.log_level, .pid = s->pid};
     char why[160];
-    size_t i;
 
-    json_array_foreach(externals, i, one) {
-        if (!json_is_string(one)) {
-            SOURCE_FAIL(s, "freeze", "\"externals\" is to be an array of strings");
-            return;
-        }
-    }
     if (lpm_child_in_the_way(s->pid, why, sizeof(why))) {
         s->w.verdict.again = true;
         SOURCE_FAIL(s, "freeze", "%s", why);
         return;
     }
-    job.externals = externals;
     s->since = util_now_ms();
     s->state = SRC_FREEZING;
     if (0 < s->least && !make_holder(s)) {
@@ -261,8 +264,8 @@ static void source_freeze(source_t *s, const json_t *msg)
     }
     s->w.phase = CRIU_WORKING;
     work_watch(&s->w);
-    if (0 != criu_session_dump(s->w.cs, &job)) {
-        SOURCE_FAIL(s, "freeze", "CRIU does not take the request");
+    if (0 != criu_session_answer(s->w.cs, true)) {
+        SOURCE_FAIL(s, "freeze", "CRIU is gone");
     }
 }
 
@@ -280,11 +283,12 @@ static void source_command(void *self, const char *op, const json_t *msg)
 {
     source_t *s = self;
 
+    (void)msg;
     if (s->w.verdict.set || s->w.committed) {
         return; /* the answer to everything is under way */
     }
     if (0 == strcmp(op, "freeze") && SRC_OPEN == s->state) {
-        source_freeze(s, msg);
+        source_freeze(s);
     } else if (0 == strcmp(op, "commit") && SRC_SENT == s->state) {
         source_commit(s);
     } else {
@@ -301,10 +305,26 @@ static void source_dispose(void *self)
     holder_leave(&s->holder);
     vma_free(&s->known);
     json_decref(s->addrs);
+    json_decref(s->externals);
     if (0 <= s->pidfd) {
         close(s->pidfd);
     }
     free(s);
+}
+
+static int read_externals(source_t *s, const json_t *msg)
+{
+    const json_t *one;
+    size_t i;
+
+    s->externals = json_incref(json_object_get(msg, "externals"));
+    json_array_foreach(s->externals, i, one) {
+        if (!json_is_string(one)) {
+            (void)work_judge(&s->w, "open", "\"externals\" is to be an array of strings");
+            return -1;
+        }
+    }
+    return 0;
 }
 
 /* Everything that opening needs; -1 and the verdict is set. */
@@ -314,7 +334,7 @@ static int open_all(source_t *s, helper_t *h, struct event_base *base, const jso
     static const image_net_cbs_t net = {on_connected, on_not_connected};
     int64_t pid, port;
 
-    if (0 != work_init(&s->w, h, base, msg)) {
+    if (0 != work_init(&s->w, h, base, msg) || 0 != read_externals(s, msg)) {
         return -1;
     }
     if (0 != lpm_msg_int(msg, "pid", 2, INT_MAX, &pid) || 0 != lpm_msg_int(msg, "peer_port", 1, 65535, &port)) {

@@ -11,7 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define KIB 1024
+#define KIB   1024
+#define PERMS 4 /* rwxp */
 
 static vma_t *append(vma_list_t *list)
 {
@@ -28,18 +29,45 @@ static vma_t *append(vma_list_t *list)
     return &list->v[list->n++];
 }
 
-/* 55d0c0000000-55d0c0021000 rw-p 00000000 00:00 0          [heap] */
+/* A number, and one of the characters behind it, or the end. @return where that is, or NULL: it is something else */
+static const char *number(const char *text, int base, const char *behind, uint64_t *value)
+{
+    char *end;
+
+    if (NULL == text || '\0' == text[0] || NULL == strchr("0123456789abcdef", text[0])) {
+        return NULL;
+    }
+    *value = strtoull(text, &end, base);
+    return NULL != strchr(behind, *end) ? end : NULL;
+}
+
+static const char *skip(const char *text)
+{
+    return NULL == text || '\0' == *text ? NULL : text + 1;
+}
+
+/*
+ * 55d0c0000000-55d0c0021000 rw-p 00000000 00:00 0          [heap]
+ *
+ * Read while the process stands still, and a rank has some hundred: scanf(3) would take the time of its fork.
+ */
 static bool read_head(const char *line, vma_t *v)
 {
-    unsigned major, minor;
-    int name = 0;
+    uint64_t offset, major, minor;
+    const char *at = skip(number(skip(number(line, 16, "-", &v->start)), 16, " ", &v->end));
 
-    if (6 != sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %*x %x:%x %" SCNu64 " %n", &v->start, &v->end, v->perms, &major,
-                    &minor, &v->inode, &name)) {
+    if (NULL == at || PERMS != strcspn(at, " ")) {
         return false;
     }
+    memcpy(v->perms, at, PERMS);
+    at = skip(number(skip(number(skip(at + PERMS), 16, " ", &offset)), 16, ":", &major));
+    at = number(skip(number(at, 16, " ", &minor)), 10, " \n", &v->inode);
+    if (NULL == at) {
+        return false;
+    }
+    at += strspn(at, " ");
     v->device = 0 != major || 0 != minor;
-    snprintf(v->name, sizeof(v->name), "%.*s", (int)strcspn(line + name, "\n"), line + name);
+    snprintf(v->name, sizeof(v->name), "%.*s", (int)strcspn(at, "\n"), at);
     return true;
 }
 

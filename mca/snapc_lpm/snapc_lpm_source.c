@@ -189,6 +189,25 @@ static void pages_event(json_t *event)
     }
 }
 
+static json_t *externals(void)
+{
+    json_t *list = json_array(), *key;
+    json_t *fds = json_object_get(process, "fds");
+    char *text = NULL;
+    size_t i;
+
+    json_array_foreach(fds, i, key) {
+        if (0 == strncmp(json_string_value(key), "tty[", 4)) {
+            json_array_append(list, key);
+        }
+    }
+    if (0 <= asprintf(&text, "unix[%lld]", (long long)json_integer_value(json_object_get(process, "inode")))) {
+        json_array_append_new(list, json_string(text));
+        free(text);
+    }
+    return list;
+}
+
 static void do_open(json_t *message)
 {
     json_t *command;
@@ -206,6 +225,7 @@ static void do_open(json_t *message)
     command = json_copy(message);
     json_object_set_new(command, "op", json_string("open_source"));
     json_object_set_new(command, "pid", json_integer(pid));
+    json_object_set_new(command, "externals", externals());
     if (NULL != json_object_get(message, "pages_port")) {
         opening = 2;
         if (ORTE_SUCCESS != snapc_lpm_serve_open(message, pages_event)) {
@@ -240,29 +260,10 @@ static void do_detach(void)
     (void)lpm_conn_send(agent->conn, json_pack("{s:s}", "op", "detach"));
 }
 
-static json_t *externals(void)
-{
-    json_t *list = json_array(), *key;
-    json_t *fds = json_object_get(process, "fds");
-    char *text = NULL;
-    size_t i;
-
-    json_array_foreach(fds, i, key) {
-        if (0 == strncmp(json_string_value(key), "tty[", 4)) {
-            json_array_append(list, key);
-        }
-    }
-    if (0 <= asprintf(&text, "unix[%lld]", (long long)json_integer_value(json_object_get(process, "inode")))) {
-        json_array_append_new(list, json_string(text));
-        free(text);
-    }
-    return list;
-}
-
 static void do_freeze(void)
 {
     if (NULL == image ||
-        0 != snapc_lpm_image_ops()->command(image, json_pack("{s:s,s:o}", "op", "freeze", "externals", externals()))) {
+        0 != snapc_lpm_image_ops()->command(image, json_pack("{s:s}", "op", "freeze"))) {
         report_failure("freeze", "lpm-helper does not take commands");
     }
 }
