@@ -60,3 +60,17 @@ const char *lpm_task_stat(pid_t pid, pid_t tid, char *text, size_t size)
     name_end = strrchr(text, ')');
     return (NULL == name_end || ' ' != name_end[1]) ? NULL : name_end + 1;
 }
+
+/* proc(5): the 39th field; the text begins with the blank before the third. */
+#define BLANKS_BEFORE_CPU 37
+
+int lpm_task_cpu(pid_t pid, pid_t tid)
+{
+    char text[512];
+    const char *at = lpm_task_stat(pid, tid, text, sizeof(text));
+
+    for (int i = 1; NULL != at && i < BLANKS_BEFORE_CPU; i++) {
+        at = strchr(at + 1, ' ');
+    }
+    return NULL == at ? -1 : atoi(at);
+}

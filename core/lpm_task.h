@@ -31,4 +31,7 @@ size_t lpm_task_read(pid_t pid, pid_t tid, const char *name, char *text, size_t 
  */
 const char *lpm_task_stat(pid_t pid, pid_t tid, char *text, size_t size);
 
+/** The processor that a thread was last on, or -1: there is no such thread. */
+int lpm_task_cpu(pid_t pid, pid_t tid);
+
 #endif /* LPM_TASK_H */

@@ -4,6 +4,7 @@
  * Copyright (c) 2026 The LPM authors
  * SPDX-License-Identifier: BSD-3-Clause
  */
+#define _GNU_SOURCE
 #include "holder.h"
 
 #include <errno.h>
@@ -17,6 +18,7 @@
 #include <unistd.h>
 
 #include "holder_memory.h"
+#include "lpm_task.h"
 #include "trace.h"
 #include "util_proc.h"
 
@@ -203,6 +205,24 @@ static int fork_holder(holder_t *h, trace_call_t *c, int limit_ms)
 }
 
 /*
+ * A rank is bound to a core, or its threads are where it was last; of two threads there one would wait for the other.
+ * @param was  set to where the thread @p tid may run
+ * @return whether it now runs elsewhere than @p other did
+ */
+static bool move_apart(pid_t tid, pid_t pid, pid_t other, cpu_set_t *was)
+{
+    const int cpu = lpm_task_cpu(pid, other);
+    cpu_set_t apart;
+
+    if (0 > cpu || CPU_SETSIZE <= cpu || 0 != sched_getaffinity(tid, sizeof(*was), was) ||
+        0 != sched_getaffinity(0, sizeof(apart), &apart)) {
+        return false;
+    }
+    CPU_CLR(cpu, &apart);
+    return 0 < CPU_COUNT(&apart) && 0 == sched_setaffinity(tid, sizeof(apart), &apart);
+}
+
+/*
  * Emptying takes the kernel a time for each page, so two threads of the rank do it, each a half of every large range.
  * A range whose emptying is refused stays; that is no failure.
  * @return 0, or -1 when a thread does not obey
@@ -264,6 +284,7 @@ static made_t make(holder_t *h, trace_t *t, const vma_list_t *known, uint64_t le
     const bool again = NULL != known && 0 < known->n;
     vma_list_t vmas;
     trace_call_t c[2];
+    cpu_set_t was;
     made_t made = NOT_MADE;
 
     *why = "its memory cannot be looked at";
@@ -288,7 +309,12 @@ static made_t make(holder_t *h, trace_t *t, const vma_list_t *known, uint64_t le
     } else if (again && !has_inherited(h, t->pid)) {
         *why = "it has changed which of its memory a child inherits";
     } else {
+        const bool apart = move_apart(c[1].tid, t->pid, c[0].tid, &was);
+
         made = 0 == empty(h, c) ? MADE : DAMAGED;
+        if (apart) {
+            (void)sched_setaffinity(c[1].tid, sizeof(was), &was); /* the worst is that it runs elsewhere */
+        }
     }
     if (0 != trace_call_end(&c[0]) || 0 != trace_call_end(&c[1])) {
         made = DAMAGED;
