@@ -202,6 +202,16 @@ static void lost(image_stream_t *st, const char *why)
                             ST_OPEN > st->state ? " in the handshake (is the secret the same?)" : "", why);
 }
 
+/* What comes behind the handshake may be for somebody else: image_stream_take(). */
+static size_t room_for_input(const image_stream_t *st)
+{
+    switch (st->state) {
+    case ST_HELLO: return IMAGE_HELLO_BYTES - st->in_len;
+    case ST_PROOF: return IMAGE_MAC_BYTES - st->in_len;
+    default: return BUFFER_BYTES - st->in_len;
+    }
+}
+
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
     image_stream_t *st = arg;
@@ -212,7 +222,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
                                 st->stall.tv_sec * 1000L + st->stall.tv_usec / 1000);
         return;
     }
-    n = recv(fd, st->in + st->in_len, BUFFER_BYTES - st->in_len, 0);
+    n = recv(fd, st->in + st->in_len, room_for_input(st), 0);
     if (0 > n && (EAGAIN == errno || EINTR == errno)) {
         return;
     }

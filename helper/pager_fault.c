@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -321,21 +320,13 @@ static nfds_t prepare_poll(faults_t *f)
     return n + 2;
 }
 
-/* The rank waits for it: before whatever else wants to run here, if that is permitted. */
-static void hurry(void)
-{
-    const struct sched_param first = {.sched_priority = 1};
-
-    (void)pthread_setschedparam(pthread_self(), SCHED_RR, &first);
-}
-
 void *pager_fault_main(void *arg)
 {
     static faults_t faults;
     faults_t *f = &faults;
     pager_t *p = f->p = arg;
 
-    hurry();
+    util_go_first(); /* the rank waits for it */
     while (!p->ending) {
         nfds_t n;
 

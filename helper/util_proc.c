@@ -8,6 +8,7 @@
 #include "util_proc.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
@@ -68,6 +69,13 @@ double util_now_ms(void)
 void util_give_way(pid_t tid)
 {
     (void)setpriority(PRIO_PROCESS, (id_t)tid, GIVES_WAY); /* fails only for one that is gone */
+}
+
+void util_go_first(void)
+{
+    const struct sched_param first = {.sched_priority = 1};
+
+    (void)pthread_setschedparam(pthread_self(), SCHED_RR, &first);
 }
 
 void util_take_long_turns(void)

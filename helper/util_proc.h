@@ -28,6 +28,9 @@ double util_now_ms(void);
 /** A thread (0: the calling one) that has nothing urgent to do any more leaves the processor to those who have. */
 void util_give_way(pid_t tid);
 
+/** The calling thread runs before whatever else wants to, if that is permitted. It has little to do at a time. */
+void util_go_first(void);
+
 /**
  * The calling thread wants throughput and can wait: long turns on the processor, for which anybody who wakes up need not
  * wait. Its share stays the same. Linux >= 6.12 (EEVDF with a slice of one's own); without effect before.

@@ -293,6 +293,47 @@ static void other_secret(void **state)
     assert_non_null(strstr(tgt.why, "secret"));
 }
 
+#define FIRST_WORDS "what the owner of the connection says at once"
+
+static void speak_at_once(image_stream_t *st, void *arg)
+{
+    uint8_t key[IMAGE_KEY_BYTES];
+    int *fd = arg;
+
+    *fd = image_stream_take(st, key);
+    assert_true(0 <= *fd);
+    assert_int_equal(sizeof(FIRST_WORDS), send(*fd, FIRST_WORDS, sizeof(FIRST_WORDS), 0));
+}
+
+/* A page channel is taken over as soon as it is open: what comes behind the handshake belongs to the new owner. */
+static void taken_while_the_other_side_speaks(void **state)
+{
+    static const image_stream_cbs_t hasty = {.opened = speak_at_once, .failed = on_failed};
+    fixture_t *f = *state;
+    image_stream_conf_t conf = {.dir_fd = -1, .stall_ms = STALL_MS, .channel = IMAGE_CHANNEL_PAGES};
+    side_t src = {0};
+    uint8_t key[IMAGE_KEY_BYTES];
+    char words[sizeof(FIRST_WORDS)] = "";
+    int sv[2], fds[2] = {-1, -1};
+
+    assert_int_equal(0, socketpair(AF_UNIX, SOCK_STREAM, 0, sv));
+    memcpy(conf.key, f->key, sizeof(conf.key));
+    assert_non_null(image_stream_new(f->base, sv[1], IMAGE_TARGET, &conf, &hasty, &fds[1]));
+    conf.channel = IMAGE_CHANNEL_URGENT;
+    src.st = image_stream_new(f->base, sv[0], IMAGE_SOURCE, &conf, &cbs, &src);
+    assert_non_null(src.st);
+    while (0 == src.opened + src.failed) {
+        assert_int_equal(0, event_base_loop(f->base, EVLOOP_ONCE));
+    }
+    assert_int_equal(0, src.failed);
+    fds[0] = image_stream_take(src.st, key);
+    assert_true(0 <= fds[0]);
+    assert_int_equal(sizeof(words), recv(fds[0], words, sizeof(words), MSG_WAITALL));
+    assert_string_equal(FIRST_WORDS, words);
+    close(fds[0]);
+    close(fds[1]);
+}
+
 static void target_has_the_file_already(void **state)
 {
     fixture_t *f = *state;
@@ -662,6 +703,7 @@ int main(void)
         T(many_and_none),
         T(too_many_are_not_sent),
         T(other_secret),
+        T(taken_while_the_other_side_speaks),
         T(target_has_the_file_already),
         T(source_goes_away),
         T(bad_names),
