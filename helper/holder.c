@@ -8,7 +8,6 @@
 #include "holder.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -19,7 +18,6 @@
 #include <unistd.h>
 
 #include "holder_memory.h"
-#include "lpm_msg.h"
 #include "lpm_task.h"
 #include "trace.h"
 #include "util_proc.h"
@@ -147,7 +145,6 @@ static const char *ruled_out(pid_t rank)
     char path[64], line[256];
     unsigned long long caught = 0;
     int seccomp = 0, threads = 0;
-    char state = 0;
     FILE *f;
 
     snprintf(path, sizeof(path), "/proc/%d/status", (int)rank);
@@ -156,15 +153,11 @@ static const char *ruled_out(pid_t rank)
         return "its state cannot be read";
     }
     while (NULL != fgets(line, sizeof(line), f)) {
-        (void)sscanf(line, "State: %c", &state);
         (void)sscanf(line, "SigCgt: %llx", &caught);
         (void)sscanf(line, "Seccomp: %d", &seccomp);
         (void)sscanf(line, "Threads: %d", &threads);
     }
     (void)fclose(f);
-    if ('T' == state) {
-        return "it has been stopped, and is to stay so";
-    }
     if (0 != (caught & (1ULL << (SIGCONT - 1)))) {
         return "the program handles SIGCONT";
     }
@@ -196,8 +189,8 @@ static bool has_inherited(const holder_t *h, pid_t rank)
     return true;
 }
 
-/* A child of the rank that sleeps and is held. */
-static int fork_rank(trace_call_t *c, int limit_ms, pid_t *pid, int *pidfd)
+/* Sets .pid and .pidfd. */
+static int fork_holder(holder_t *h, trace_call_t *c, int limit_ms)
 {
     bool failed;
     int64_t rc = trace_call(c, &failed, SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0);
@@ -206,9 +199,9 @@ static int fork_rank(trace_call_t *c, int limit_ms, pid_t *pid, int *pidfd)
         errno = failed ? EIO : (int)-rc;
         return -1;
     }
-    *pid = c->child;
-    *pidfd = util_pidfd_open(*pid);
-    return 0 > *pidfd || 0 != trace_put_to_sleep(*pid, limit_ms) ? -1 : 0;
+    h->pid = c->child;
+    h->pidfd = util_pidfd_open(h->pid);
+    return 0 > h->pidfd || 0 != trace_put_to_sleep(h->pid, limit_ms) ? -1 : 0;
 }
 
 /*
@@ -231,17 +224,17 @@ static bool move_apart(pid_t tid, pid_t pid, pid_t other, cpu_set_t *was)
 
 /*
  * Emptying takes the kernel a time for each page, so two threads of the rank do it, each a half of every large range.
- * A range whose emptying is refused is taken off the list; that is no failure.
+ * A range whose emptying is refused stays; that is no failure.
  * @return 0, or -1 when a thread does not obey
  */
-static int empty(pages_ranges_t *ranges, trace_call_t c[2])
+static int empty(holder_t *h, trace_call_t c[2])
 {
     pages_ranges_t done = {NULL, 0, 0};
     bool failed[2] = {false, false};
     int64_t rc[2];
 
-    for (size_t i = 0; !failed[0] && !failed[1] && i < ranges->n; i++) {
-        const pages_range_t *r = &ranges->r[i];
+    for (size_t i = 0; !failed[0] && !failed[1] && i < h->ranges.n; i++) {
+        const pages_range_t *r = &h->ranges.r[i];
         const uint64_t half = (r->end - r->start) / 2 & ~(uint64_t)(HUGE_BYTES - 1);
         const uint64_t middle = ((r->start + half) & ~(uint64_t)(HUGE_BYTES - 1)) > r->start
                                     ? (r->start + half) & ~(uint64_t)(HUGE_BYTES - 1)
@@ -262,99 +255,28 @@ static int empty(pages_ranges_t *ranges, trace_call_t c[2])
         }
     }
     if (!failed[0] && !failed[1]) {
-        pages_ranges_free(ranges);
-        *ranges = done;
+        pages_ranges_free(&h->ranges);
+        h->ranges = done;
         return 0;
     }
     pages_ranges_free(&done);
     return -1;
 }
 
-static void end_process(pid_t *pid, int *pidfd)
-{
-    if (0 <= *pidfd) {
-        util_pidfd_kill(*pidfd);
-        close(*pidfd);
-    } else if (0 < *pid) {
-        (void)kill(*pid, SIGKILL); /* ours a moment ago, and nobody has reaped it */
-    }
-    *pid = 0;
-    *pidfd = -1;
-}
-
-void holder_drop_early(holder_early_t *early)
-{
-    end_process(&early->pid, &early->pidfd);
-    pages_ranges_free(&early->ranges);
-}
-
 static void drop_holder(holder_t *h)
 {
-    end_process(&h->pid, &h->pidfd);
+    if (0 <= h->pidfd) {
+        util_pidfd_kill(h->pidfd);
+        close(h->pidfd);
+    } else if (0 < h->pid) {
+        (void)kill(h->pid, SIGKILL); /* ours a moment ago, and nobody has reaped it */
+    }
+    h->pid = 0;
+    h->pidfd = -1;
     pages_ranges_free(&h->ranges);
-    holder_drop_early(&h->early);
 }
 
 typedef enum { MADE, NOT_MADE, DAMAGED } made_t;
-
-/* What the early copy has as well is taken out of the rank, so that the second copy is made in no time. */
-static int share(holder_t *h, pid_t rank, trace_call_t c[2])
-{
-    pages_ranges_t same;
-    int rc = 0;
-
-    if (0 == h->early.pid) {
-        return 0;
-    }
-    if (0 == holder_same(h->early.pid, rank, &h->ranges, &same) && 0 < same.n) {
-        rc = empty(&same, c);
-        h->early.ranges = same;
-    } else {
-        pages_ranges_free(&same);
-    }
-    if (0 == rc && 0 == h->early.ranges.n) {
-        holder_drop_early(&h->early);
-    }
-    return rc;
-}
-
-/* With two threads that make calls. */
-static made_t copy_and_empty(holder_t *h, trace_t *t, trace_call_t c[2], bool again, const char **why)
-{
-    made_t made = NOT_MADE;
-
-    if (0 != share(h, t->pid, c)) {
-        return DAMAGED;
-    }
-    if (0 != fork_rank(&c[0], t->limit_ms, &h->pid, &h->pidfd)) {
-        *why = ENOMEM == errno ? "there is no memory to fork it" : "it cannot be forked";
-    } else if (again && !has_inherited(h, t->pid)) {
-        *why = "it has changed which of its memory a child inherits";
-    } else {
-        made = 0 == empty(&h->ranges, c) ? MADE : DAMAGED;
-    }
-    if (NOT_MADE == made && 0 != h->early.pid && 0 != holder_copy_back(h->early.pid, t->pid, &h->early.ranges)) {
-        made = DAMAGED;
-    }
-    /* from here on they are to survive us: the rank depends on them */
-    if (MADE == made && (0 != trace_leave_asleep(h->pid, t->limit_ms) ||
-                         (0 != h->early.pid && 0 != trace_leave_asleep(h->early.pid, t->limit_ms)))) {
-        made = DAMAGED;
-    }
-    return made;
-}
-
-static made_t copy_apart(holder_t *h, trace_t *t, trace_call_t c[2], bool again, const char **why)
-{
-    cpu_set_t was;
-    const bool apart = move_apart(c[1].tid, t->pid, c[0].tid, &was);
-    made_t made = copy_and_empty(h, t, c, again, why);
-
-    if (apart) {
-        (void)sched_setaffinity(c[1].tid, sizeof(was), &was); /* the worst is that it runs elsewhere */
-    }
-    return 0 != trace_call_end(&c[0]) || 0 != trace_call_end(&c[1]) ? DAMAGED : made;
-}
 
 /* With all threads held. */
 static made_t make(holder_t *h, trace_t *t, const vma_list_t *known, uint64_t least, const char **why)
@@ -362,6 +284,7 @@ static made_t make(holder_t *h, trace_t *t, const vma_list_t *known, uint64_t le
     const bool again = NULL != known && 0 < known->n;
     vma_list_t vmas;
     trace_call_t c[2];
+    cpu_set_t was;
     made_t made = NOT_MADE;
 
     *why = "its memory cannot be looked at";
@@ -381,23 +304,34 @@ static made_t make(holder_t *h, trace_t *t, const vma_list_t *known, uint64_t le
         made = 0 == trace_call_end(&c[0]) ? NOT_MADE : DAMAGED;
         goto out_free;
     }
-    made = copy_apart(h, t, c, again, why);
+    if (0 != fork_holder(h, &c[0], t->limit_ms)) {
+        *why = ENOMEM == errno ? "there is no memory to fork it" : "it cannot be forked";
+    } else if (again && !has_inherited(h, t->pid)) {
+        *why = "it has changed which of its memory a child inherits";
+    } else {
+        const bool apart = move_apart(c[1].tid, t->pid, c[0].tid, &was);
+
+        made = 0 == empty(h, c) ? MADE : DAMAGED;
+        if (apart) {
+            (void)sched_setaffinity(c[1].tid, sizeof(was), &was); /* the worst is that it runs elsewhere */
+        }
+    }
+    if (0 != trace_call_end(&c[0]) || 0 != trace_call_end(&c[1])) {
+        made = DAMAGED;
+    }
 out_free:
     vma_free(&vmas);
     return made;
 }
 
-int holder_make(holder_t *h, pid_t rank, holder_early_t *early, const vma_list_t *known, uint64_t least, int limit_ms,
-                const char **why)
+int holder_make(holder_t *h, pid_t rank, const vma_list_t *known, uint64_t least, int limit_ms, const char **why)
 {
     trace_t t = {.limit_ms = limit_ms};
     made_t made = NOT_MADE;
 
-    *h = (holder_t){.pidfd = -1, .kept = json_array(), .early = *early};
-    *early = HOLDER_EARLY_NONE;
+    *h = (holder_t){.pidfd = -1, .kept = json_array()};
     *why = ruled_out(rank);
     if (NULL != *why) {
-        holder_drop_early(&h->early);
         return 0;
     }
     h->stopped = true;
@@ -423,92 +357,13 @@ int holder_make(holder_t *h, pid_t rank, holder_early_t *early, const vma_list_t
     return NOT_MADE == made ? 0 : -1;
 }
 
-/* ---- the copy beforehand ---- */
-
-/* Nobody waits for a thread that does not stop: the move goes on without. */
-#define BEGIN_MS 300
-/* For what it is then made to do: it must not be left half-way. */
-#define FORK_MS 60000
-
-static uint64_t small_pages(const vma_list_t *known, uint64_t least)
-{
-    uint64_t bytes = 0;
-
-    for (size_t i = 0; i < known->n; i++) {
-        if (NULL == vma_why_not_later(&known->v[i], least)) {
-            bytes += known->v[i].filled - known->v[i].huge;
-        }
-    }
-    return bytes;
-}
-
-/* With all threads held. @return false: the rank is damaged */
-static bool begin(holder_early_t *early, trace_t *t)
-{
-    trace_call_t c;
-
-    if (2 > t->n || 0 != trace_call_begin(&c, t->tids[0], t->limit_ms)) {
-        return true;
-    }
-    if (0 != fork_rank(&c, t->limit_ms, &early->pid, &early->pidfd)) {
-        holder_drop_early(early);
-    }
-    return 0 == trace_call_end(&c);
-}
-
-int holder_begin(holder_early_t *early, pid_t rank, const vma_list_t *known, uint64_t least, uint64_t worth)
-{
-    trace_t t = {.limit_ms = BEGIN_MS};
-    int rc = 0;
-
-    *early = HOLDER_EARLY_NONE;
-    if (worth > small_pages(known, least) || NULL != ruled_out(rank)) {
-        return 0;
-    }
-    if (0 == trace_stop(rank, BEGIN_MS) && 0 == trace_hold(&t, rank)) {
-        t.limit_ms = FORK_MS;
-        if (!begin(early, &t)) {
-            (void)kill(rank, SIGKILL);
-            rc = -1;
-        }
-        trace_release(&t);
-    }
-    trace_cont(rank);
-    return rc;
-}
-
-json_t *holder_early_json(const holder_early_t *early)
-{
-    return 0 == early->pid ? NULL
-                           : json_pack("{s:I,s:o}", "holder", (json_int_t)early->pid, "ranges",
-                                       pages_ranges_json(&early->ranges));
-}
-
-int holder_early_parse(const json_t *json, holder_early_t *early)
-{
-    int64_t pid;
-
-    *early = HOLDER_EARLY_NONE;
-    if (NULL == json) {
-        return 0;
-    }
-    if (0 != lpm_msg_int(json, "holder", 2, INT_MAX, &pid) ||
-        0 != pages_ranges_parse(json_object_get(json, "ranges"), &early->ranges)) {
-        return -1;
-    }
-    early->pid = (pid_t)pid;
-    early->pidfd = util_pidfd_open(early->pid); /* -1: it is dead, as who reads from it will see */
-    return 0;
-}
-
 /* ---- the end of it ---- */
 
 int holder_give_back(holder_t *h, pid_t rank)
 {
     int rc = 0;
 
-    if (0 < h->pid && (0 != holder_copy_back(h->pid, rank, &h->ranges) ||
-                       (0 < h->early.pid && 0 != holder_copy_back(h->early.pid, rank, &h->early.ranges)))) {
+    if (0 < h->pid && 0 != holder_copy_back(h->pid, rank, &h->ranges)) {
         (void)kill(rank, SIGKILL);
         rc = -1;
     }
@@ -525,11 +380,7 @@ void holder_leave(holder_t *h)
     if (0 <= h->pidfd) {
         close(h->pidfd);
     }
-    if (0 <= h->early.pidfd) {
-        close(h->early.pidfd);
-    }
     pages_ranges_free(&h->ranges);
-    pages_ranges_free(&h->early.ranges);
     json_decref(h->kept);
-    *h = (holder_t){.pidfd = -1, .early = HOLDER_EARLY_NONE};
+    *h = (holder_t){.pidfd = -1};
 }

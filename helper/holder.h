@@ -21,23 +21,10 @@
  * Whoever wants the pages reads them from the holder's memory.
  */
 
-/*
- * To fork a rank takes the kernel a time for each page. So a rank with many small pages is forked twice: while it still
- * runs, and when it stands still for good, with only those pages left in it that are not the same as in the first copy.
- */
-
-/** A copy of the rank that was made beforehand. It ends with us until holder_make() has used it. */
-typedef struct {
-    pid_t pid;             /* 0: none */
-    int pidfd;             /* or -1 */
-    pages_ranges_t ranges; /* what of it is the rank's memory; set by holder_make() */
-} holder_early_t;
-
 typedef struct {
     pid_t pid;             /* 0: none */
     int pidfd;             /* or -1 */
     pages_ranges_t ranges; /* what the rank lacks */
-    holder_early_t early;  /* has a part of it, in its .ranges; there the other one has nothing */
     json_t *kept;          /* array of {"bytes","why"}: what has to travel with the skeleton, summed up by cause */
     bool stopped;          /* the rank is, by us */
 } holder_t;
@@ -45,39 +32,19 @@ typedef struct {
 /** Look at the rank's memory beforehand: it takes long, and the rank runs meanwhile. vma_free() in any case */
 int holder_look(pid_t rank, vma_list_t *known);
 
-/** Nothing of the kind: what a holder_early_t is set to first. */
-#define HOLDER_EARLY_NONE ((holder_early_t){.pidfd = -1})
-
-/**
- * Fork a rank that runs, if that will save time: it stops for as long as that takes. Otherwise there is no copy.
- * @param known, least  as for holder_make()
- * @param worth  bytes in small pages from which on it is worth while
- * @return 0; -1 when the rank is damaged and must not run on (it is killed)
- */
-int holder_begin(holder_early_t *early, pid_t rank, const vma_list_t *known, uint64_t least, uint64_t worth);
-
-/** As JSON, a new reference, NULL: there is none; and back: 0 (NULL: none), or -1 when it is nothing of the kind. */
-json_t *holder_early_json(const holder_early_t *early);
-int holder_early_parse(const json_t *json, holder_early_t *early);
-
-/** It is not needed. */
-void holder_drop_early(holder_early_t *early);
-
 /**
  * Stop the rank, make its holder and empty the rank.
  *
  * When it cannot be done, or is not worth while, the rank stays complete, and there is no holder; the rank may have
  * been stopped for it all the same.
  *
- * @param early  a copy made before; it is the holder's from then on
  * @param known  of holder_look() shortly before, or NULL
  * @param least  see vma_why_not_later()
  * @param limit_ms  for the rank's threads to react
  * @param why  set to the cause when there is no holder; constant text
  * @return 0; -1 when the rank is damaged and must not run on (it is killed)
  */
-int holder_make(holder_t *h, pid_t rank, holder_early_t *early, const vma_list_t *known, uint64_t least, int limit_ms,
-                const char **why);
+int holder_make(holder_t *h, pid_t rank, const vma_list_t *known, uint64_t least, int limit_ms, const char **why);
 
 /**
  * Give the rank its memory back from the holder, which is then gone, and let it run.

@@ -31,13 +31,13 @@ static int open_proc(pid_t pid, const char *name, int flags)
 /* ---- what is there ---- */
 
 /* A run never reaches from one range into the next, even if they touch. */
-static int append(holder_runs_t *runs, const pages_range_t *range, uint64_t at, uint64_t pages, bool huge, uint8_t from)
+static int append(holder_runs_t *runs, const pages_range_t *range, uint64_t at, uint64_t pages, bool huge)
 {
     holder_run_t *last = 0 == runs->n ? NULL : &runs->r[runs->n - 1], *more;
 
     runs->pages += pages;
     if (NULL != last && range->start <= last->at && last->at + (uint64_t)last->pages * PAGE_BYTES == at &&
-        last->huge == huge && last->from == from && last->pages + pages <= UINT32_MAX) {
+        last->huge == huge && last->pages + pages <= UINT32_MAX) {
         last->pages += (uint32_t)pages;
         return 0;
     }
@@ -49,12 +49,12 @@ static int append(holder_runs_t *runs, const pages_range_t *range, uint64_t at, 
         }
         runs->r = more;
     }
-    runs->r[runs->n++] = (holder_run_t){.at = at, .pages = (uint32_t)pages, .huge = huge, .from = from};
+    runs->r[runs->n++] = (holder_run_t){.at = at, .pages = (uint32_t)pages, .huge = huge};
     return 0;
 }
 
 /* Linux >= 6.7. @return 0, or -1 with errno ENOTTY where the kernel is older */
-static int scan(int pagemap, const pages_range_t *range, uint8_t from, holder_runs_t *runs)
+static int scan(int pagemap, const pages_range_t *range, holder_runs_t *runs)
 {
     static struct page_region regions[SCAN_REGIONS];
     struct pm_scan_arg arg = {
@@ -77,7 +77,7 @@ static int scan(int pagemap, const pages_range_t *range, uint8_t from, holder_ru
         }
         for (int i = 0; i < n; i++) {
             if (0 != append(runs, range, regions[i].start, (regions[i].end - regions[i].start) / PAGE_BYTES,
-                            0 != (regions[i].categories & PAGE_IS_HUGE), from)) {
+                            0 != (regions[i].categories & PAGE_IS_HUGE))) {
                 return -1;
             }
         }
@@ -89,34 +89,22 @@ static int scan(int pagemap, const pages_range_t *range, uint8_t from, holder_ru
     return 0;
 }
 
-/* The next pages from an address on. @return how many, 0 with errno set */
-static size_t read_some(int pagemap, const pages_range_t *range, uint64_t at, uint64_t entries[ENTRIES])
-{
-    const uint64_t left = (range->end - at) / PAGE_BYTES;
-    const size_t want = left < ENTRIES ? left : ENTRIES;
-
-    if ((ssize_t)(want * sizeof(entries[0])) !=
-        pread(pagemap, entries, want * sizeof(entries[0]), (off_t)(at / PAGE_BYTES * sizeof(entries[0])))) {
-        errno = ESRCH;
-        return 0;
-    }
-    return want;
-}
-
-static int read_entries(int pagemap, const pages_range_t *range, uint8_t from, holder_runs_t *runs)
+static int read_entries(int pagemap, const pages_range_t *range, holder_runs_t *runs)
 {
     static uint64_t entries[ENTRIES];
     uint64_t at = range->start;
 
     while (at < range->end) {
-        const size_t n = read_some(pagemap, range, at, entries);
+        const uint64_t left = (range->end - at) / PAGE_BYTES;
+        const size_t want = left < ENTRIES ? left : ENTRIES;
 
-        if (0 == n) {
+        if ((ssize_t)(want * sizeof(entries[0])) !=
+            pread(pagemap, entries, want * sizeof(entries[0]), (off_t)(at / PAGE_BYTES * sizeof(entries[0])))) {
+            errno = ESRCH;
             return -1;
         }
-        for (size_t i = 0; i < n; i++, at += PAGE_BYTES) {
-            if (0 != (entries[i] & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED)) &&
-                0 != append(runs, range, at, 1, false, from)) {
+        for (size_t i = 0; i < want; i++, at += PAGE_BYTES) {
+            if (0 != (entries[i] & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED)) && 0 != append(runs, range, at, 1, false)) {
                 return -1;
             }
         }
@@ -124,127 +112,26 @@ static int read_entries(int pagemap, const pages_range_t *range, uint8_t from, h
     return 0;
 }
 
-static int by_address(const void *a, const void *b)
-{
-    const holder_run_t *p = a, *q = b;
-
-    return p->at < q->at ? -1 : p->at > q->at;
-}
-
 int holder_runs(pid_t holder, const pages_ranges_t *ranges, holder_runs_t *runs)
-{
-    *runs = (holder_runs_t){NULL, 0, 0};
-    return holder_runs_add(holder, ranges, 0, runs);
-}
-
-int holder_runs_add(pid_t holder, const pages_ranges_t *ranges, uint8_t from, holder_runs_t *runs)
 {
     int pagemap = open_proc(holder, "pagemap", O_RDONLY), rc = 0;
     bool old = false;
 
+    *runs = (holder_runs_t){NULL, 0, 0};
     if (0 > pagemap) {
         return -1;
     }
     for (size_t i = 0; 0 == rc && i < ranges->n; i++) {
-        if (!old && 0 != scan(pagemap, &ranges->r[i], from, runs)) {
+        if (!old && 0 != scan(pagemap, &ranges->r[i], runs)) {
             old = ENOTTY == errno;
             rc = old ? 0 : -1;
         }
         if (old) {
-            rc = read_entries(pagemap, &ranges->r[i], from, runs);
+            rc = read_entries(pagemap, &ranges->r[i], runs);
         }
     }
     (void)close(pagemap);
-    if (0 < from && 0 < runs->n) {
-        qsort(runs->r, runs->n, sizeof(*runs->r), by_address);
-    }
     return rc;
-}
-
-/* ---- what two processes share ---- */
-
-/* Each piece takes a system call of the rank, each page that is left over the copying of its entry. */
-#define SAME_LEAST ((uint64_t)2 << 20)
-#define SAME_MOST  256
-/* Where a rank has changed nearly all there is no use in looking on. */
-#define SAMPLE       ((uint64_t)64 << 20)
-#define SAMPLE_SHARE 4
-
-typedef struct {
-    pages_ranges_t *list;
-    uint64_t start, end; /* the piece that grows */
-    uint64_t seen, found;
-} same_t;
-
-static bool end_piece(same_t *s)
-{
-    const uint64_t bytes = s->end - s->start;
-    bool ok = true;
-
-    if (SAME_LEAST <= bytes && SAME_MOST > s->list->n) {
-        s->found += bytes;
-        ok = 0 == pages_ranges_add(s->list, s->start, s->end);
-    }
-    s->start = s->end;
-    return ok;
-}
-
-/* The same page frame (or place in swap) at the same address, or nothing at all. */
-static bool is_same(uint64_t a, uint64_t b)
-{
-    const uint64_t there = PAGEMAP_PRESENT | PAGEMAP_SWAPPED, what = there | PAGEMAP_PLACE;
-
-    return (a & what) == (b & what) && (0 == (a & there) || 0 != (a & PAGEMAP_PLACE));
-}
-
-/* @return 0; 1: it is not worth while; -1 with errno set */
-static int compare(const int pagemap[2], const pages_range_t *range, same_t *s)
-{
-    static uint64_t entries[2][ENTRIES];
-
-    s->start = s->end = range->start;
-    for (uint64_t at = range->start; at < range->end;) {
-        const size_t n = read_some(pagemap[0], range, at, entries[0]);
-
-        if (0 == n || n != read_some(pagemap[1], range, at, entries[1])) {
-            return -1;
-        }
-        for (size_t i = 0; i < n; i++, at += PAGE_BYTES) {
-            if (is_same(entries[0][i], entries[1][i])) {
-                s->end = at + PAGE_BYTES;
-            } else if (!end_piece(s)) {
-                return -1;
-            } else {
-                s->start = s->end = at + PAGE_BYTES;
-            }
-        }
-        s->seen += n * PAGE_BYTES;
-        if (SAMPLE <= s->seen && s->seen > SAMPLE_SHARE * (s->found + s->end - s->start)) {
-            return 1;
-        }
-    }
-    return end_piece(s) ? 0 : -1;
-}
-
-int holder_same(pid_t early, pid_t rank, const pages_ranges_t *ranges, pages_ranges_t *same)
-{
-    const int pagemap[2] = {open_proc(early, "pagemap", O_RDONLY), open_proc(rank, "pagemap", O_RDONLY)};
-    same_t s = {.list = same};
-    int rc = 0;
-
-    *same = (pages_ranges_t){NULL, 0, 0};
-    if (0 > pagemap[0] || 0 > pagemap[1]) {
-        rc = -1;
-    }
-    for (size_t i = 0; 0 == rc && i < ranges->n; i++) {
-        rc = compare(pagemap, &ranges->r[i], &s);
-    }
-    for (int i = 0; i < 2; i++) {
-        if (0 <= pagemap[i]) {
-            (void)close(pagemap[i]);
-        }
-    }
-    return 0 > rc ? -1 : 0;
 }
 
 uint64_t holder_first(pid_t pid, const pages_range_t *range)

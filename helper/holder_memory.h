@@ -19,7 +19,6 @@ typedef struct {
     uint64_t at;
     uint32_t pages;
     bool huge; /* mapped as a whole: HUGE_BYTES, or several of them */
-    uint8_t from;  /* of which process, a number of the caller's */
 } holder_run_t;
 
 typedef struct {
@@ -30,18 +29,6 @@ typedef struct {
 
 /** Find out what is there. @return 0, or -1 with errno set. holder_runs_free() in any case. */
 int holder_runs(pid_t holder, const pages_ranges_t *ranges, holder_runs_t *runs);
-
-/** Add what is there in another process, which has none of these pages. @return as holder_runs() */
-int holder_runs_add(pid_t holder, const pages_ranges_t *ranges, uint8_t from, holder_runs_t *runs);
-
-/**
- * Find the pages that two processes share, and which are therefore the same: the one is a copy of the other, and none
- * of them runs. Only large pieces, of which there are not many.
- * @param ranges  where to look
- * @param same  set to what was found; pages_ranges_free() in any case
- * @return 0, or -1 with errno set. EPERM: we may not know where in memory a page is
- */
-int holder_same(pid_t early, pid_t rank, const pages_ranges_t *ranges, pages_ranges_t *same);
 
 /**
  * The first page of a range that is there in a process.

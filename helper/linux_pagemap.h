@@ -14,7 +14,6 @@
 /* Entries of /proc/PID/pagemap, one of 64 bits for each page: Documentation/admin-guide/mm/pagemap.rst */
 #define PAGEMAP_PRESENT ((uint64_t)1 << 63)
 #define PAGEMAP_SWAPPED ((uint64_t)1 << 62)
-#define PAGEMAP_PLACE   (((uint64_t)1 << 55) - 1) /* page frame, or place in swap; 0 without CAP_SYS_ADMIN */
 
 #ifndef PAGEMAP_SCAN /* since 6.7, on the same file */
 

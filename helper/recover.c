@@ -29,13 +29,12 @@ static void nothing_to_undo(void *self)
 void *recover_new(helper_t *h, const json_t *msg, helper_role_t *role)
 {
     int64_t pid, holder;
-    holder_t held = {.pidfd = -1, .early = HOLDER_EARLY_NONE, .stopped = true};
+    holder_t held = {.pidfd = -1, .stopped = true};
 
     *role = (helper_role_t){nothing_to_do, nothing_to_undo, free, NULL};
     if (0 != lpm_msg_int(msg, "pid", 2, INT_MAX, &pid) || 0 != lpm_msg_int(msg, "holder", 2, INT_MAX, &holder) ||
-        0 != pages_ranges_parse(json_object_get(msg, "ranges"), &held.ranges) ||
-        0 != holder_early_parse(json_object_get(msg, "early"), &held.early)) {
-        helper_fail(h, "recover", "\"pid\", \"holder\", \"ranges\" or \"early\" is missing or out of range");
+        0 != pages_ranges_parse(json_object_get(msg, "ranges"), &held.ranges)) {
+        helper_fail(h, "recover", "\"pid\", \"holder\" or \"ranges\" is missing or out of range");
         return malloc(1);
     }
     held.pid = (pid_t)holder;

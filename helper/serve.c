@@ -13,7 +13,6 @@
 #include <unistd.h>
 
 #include "helper.h"
-#include "holder.h"
 #include "holder_memory.h"
 #include "image_net.h"
 #include "lpm_msg.h"
@@ -26,9 +25,6 @@
  * It knows nothing of what has been sent: whoever fills the rank asks for what it lacks, again if need be. So it can
  * be killed and started anew, and a connection that breaks is simply made again.
  */
-
-/* The memory is that of one process, some of it that of another one (holder_early_t). */
-#define HOLDERS 2
 
 #define RETRY_MIN_MS 20
 #define RETRY_MAX_MS 1000
@@ -57,13 +53,10 @@ struct serve {
     line_t line[2];
     bool opened, serving;
     int wake;
-    struct event *ev_wake;
-    struct {
-        pid_t pid; /* 0: there is none */
-        int fd;    /* pidfd */
-        struct event *ev_end;
-        holder_view_t view;
-    } holder[HOLDERS];
+    struct event *ev_wake, *ev_holder;
+    pid_t holder;
+    int holder_fd; /* pidfd */
+    holder_view_t view;
     pages_ranges_t ranges;
     holder_runs_t runs;
 };
@@ -71,12 +64,12 @@ struct serve {
 /* ---- the threads: answers ---- */
 
 /* Pages that are there; as many as fit, at most @p max. */
-static int send_data(line_t *l, uint8_t from, uint64_t at, uint64_t max)
+static int send_data(line_t *l, uint64_t at, uint64_t max)
 {
     wire_head_t head = {.type = WIRE_DATA, .at = at};
 
     head.count = (uint32_t)(max < WIRE_PAGES_MAX ? max : WIRE_PAGES_MAX);
-    if (0 != holder_read(&l->s->holder[from].view, at, l->link.content, (size_t)head.count * PAGE_BYTES)) {
+    if (0 != holder_read(&l->s->view, at, l->link.content, (size_t)head.count * PAGE_BYTES)) {
         l->holder_lost = true;
         return -1;
     }
@@ -108,7 +101,7 @@ static int answer_get(line_t *l, const wire_head_t *get)
         } else {
             const uint64_t run_end = run->at + (uint64_t)run->pages * PAGE_BYTES;
 
-            sent = send_data(l, run->from, at, ((run_end < end ? run_end : end) - at) / PAGE_BYTES);
+            sent = send_data(l, at, ((run_end < end ? run_end : end) - at) / PAGE_BYTES);
         }
         if (0 > sent) {
             return -1;
@@ -282,41 +275,27 @@ static void on_holder_end(evutil_socket_t fd, short what, void *arg)
 
 /* ---- commands ---- */
 
-static int open_holder(serve_t *s, size_t i, pid_t pid)
+static int open_holder(serve_t *s, const json_t *msg)
 {
-    s->holder[i].pid = pid;
-    s->holder[i].fd = util_pidfd_open(pid);
-    if (0 > s->holder[i].fd || 0 != holder_view(&s->holder[i].view, pid)) {
+    int64_t pid;
+
+    if (0 != lpm_msg_int(msg, "holder", 2, INT_MAX, &pid) ||
+        0 != pages_ranges_parse(json_object_get(msg, "ranges"), &s->ranges)) {
         return -1;
     }
-    s->holder[i].ev_end = event_new(s->base, s->holder[i].fd, EV_READ, on_holder_end, s);
-    return NULL == s->holder[i].ev_end || 0 != event_add(s->holder[i].ev_end, NULL) ? -1 : 0;
-}
-
-static int open_holders(serve_t *s, const json_t *msg)
-{
-    holder_early_t early = HOLDER_EARLY_NONE;
-    int64_t pid;
-    int rc = -1;
-
-    if (0 == lpm_msg_int(msg, "holder", 2, INT_MAX, &pid) &&
-        0 == pages_ranges_parse(json_object_get(msg, "ranges"), &s->ranges) &&
-        0 == holder_early_parse(json_object_get(msg, "early"), &early) && 0 == open_holder(s, 0, (pid_t)pid) &&
-        0 == holder_runs((pid_t)pid, &s->ranges, &s->runs) &&
-        (0 == early.pid || (0 == open_holder(s, 1, early.pid) &&
-                            0 == holder_runs_add(early.pid, &early.ranges, 1, &s->runs)))) {
-        rc = 0;
+    s->holder = (pid_t)pid;
+    s->holder_fd = util_pidfd_open(s->holder);
+    if (0 > s->holder_fd || 0 != holder_view(&s->view, s->holder) ||
+        0 != holder_runs(s->holder, &s->ranges, &s->runs)) {
+        return -1;
     }
-    pages_ranges_free(&early.ranges);
-    if (0 <= early.pidfd) {
-        (void)close(early.pidfd);
-    }
-    return rc;
+    s->ev_holder = event_new(s->base, s->holder_fd, EV_READ, on_holder_end, s);
+    return NULL == s->ev_holder || 0 != event_add(s->ev_holder, NULL) ? -1 : 0;
 }
 
 static void serve_holder(serve_t *s, const json_t *msg)
 {
-    if (0 != open_holders(s, msg)) {
+    if (0 != open_holder(s, msg)) {
         helper_fail(s->h, "serve", "the copy of the rank's memory cannot be read");
         return;
     }
@@ -328,12 +307,8 @@ static void serve_holder(serve_t *s, const json_t *msg)
 
 static void release(serve_t *s)
 {
-    for (size_t i = 0; i < HOLDERS; i++) {
-        if (0 != s->holder[i].pid) {
-            event_del(s->holder[i].ev_end);
-            util_pidfd_kill(s->holder[i].fd);
-        }
-    }
+    event_del(s->ev_holder);
+    util_pidfd_kill(s->holder_fd);
     helper_last_word(s->h, json_pack("{s:s}", "event", "released"), 0);
 }
 
@@ -377,18 +352,16 @@ static void serve_dispose(void *self)
     if (NULL != s->ev_wake) {
         event_free(s->ev_wake);
     }
+    if (NULL != s->ev_holder) {
+        event_free(s->ev_holder);
+    }
     if (0 <= s->wake) {
         (void)close(s->wake);
     }
-    for (size_t i = 0; i < HOLDERS; i++) {
-        if (NULL != s->holder[i].ev_end) {
-            event_free(s->holder[i].ev_end);
-        }
-        if (0 <= s->holder[i].fd) {
-            (void)close(s->holder[i].fd);
-        }
-        holder_view_close(&s->holder[i].view);
+    if (0 <= s->holder_fd) {
+        (void)close(s->holder_fd);
     }
+    holder_view_close(&s->view);
     holder_runs_free(&s->runs);
     pages_ranges_free(&s->ranges);
     json_decref(s->addrs);
@@ -425,10 +398,7 @@ void *serve_new(helper_t *h, struct event_base *base, const json_t *msg, helper_
     if (NULL == s) {
         return NULL;
     }
-    *s = (serve_t){.h = h, .base = base, .wake = -1};
-    for (size_t i = 0; i < HOLDERS; i++) {
-        s->holder[i].fd = s->holder[i].view.mem = -1;
-    }
+    *s = (serve_t){.h = h, .base = base, .wake = -1, .holder_fd = -1, .view = {.mem = -1}};
     for (size_t i = 0; i < 2; i++) {
         s->line[i].s = s;
         s->line[i].channel = 0 == i ? IMAGE_CHANNEL_URGENT : IMAGE_CHANNEL_BULK;

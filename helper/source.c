@@ -33,15 +33,8 @@ typedef struct {
     double since;     /* freeze was ordered */
     int64_t least;    /* bytes from which on memory follows later; 0: none does */
     vma_list_t known; /* the process' mappings as they were before */
-    holder_early_t early;
-    struct event *early_end;
     holder_t holder;
 } source_t;
-
-/* Bytes in small pages from which on a copy is made beforehand: the kernel forks 100 MiB in some milliseconds. */
-#define EARLY_WORTH ((uint64_t)100 << 20)
-/* With each page that the rank writes to, the copy takes memory of its own, and is of less use. */
-#define EARLY_KEEP_S 2
 
 /* CRIU has let the process go. With its memory in a holder it stands still, and is made whole before it runs on. */
 static void close_undone(source_t *s)
@@ -59,7 +52,6 @@ static void wind_up(source_t *s)
 {
     image_connector_free(s->connector);
     s->connector = NULL;
-    holder_drop_early(&s->early);
     work_stop_criu(&s->w);
     if (CRIU_GONE == s->w.phase) {
         close_undone(s);
@@ -82,34 +74,10 @@ static void source_undo(void *self)
     }
 }
 
-static void on_early_end(evutil_socket_t fd, short what, void *arg)
-{
-    source_t *s = arg;
-
-    (void)fd;
-    (void)what;
-    holder_drop_early(&s->early);
-}
-
-/* @return false when the rank is lost */
-static bool begin_early(source_t *s)
-{
-    static const struct timeval keep = {EARLY_KEEP_S, 0};
-
-    if (0 < s->least && 0 != holder_begin(&s->early, s->pid, &s->known, (uint64_t)s->least, EARLY_WORTH)) {
-        SOURCE_FAIL(s, "open", "process %d did not do what it was made to, and was killed", (int)s->pid);
-        return false;
-    }
-    if (0 != s->early.pid && 0 != event_add(s->early_end, &keep)) {
-        holder_drop_early(&s->early);
-    }
-    return true;
-}
-
 /* CRIU waits in front of the process. */
 static void opened_when_complete(source_t *s)
 {
-    if (SRC_OPENING == s->state && CRIU_HOLDING == s->w.phase && NULL != s->w.stream && begin_early(s)) {
+    if (SRC_OPENING == s->state && CRIU_HOLDING == s->w.phase && NULL != s->w.stream) {
         s->state = SRC_OPEN;
         helper_say(s->w.h, json_pack("{s:s}", "event", "opened"));
     }
@@ -269,16 +237,14 @@ static bool make_holder(source_t *s)
     const char *why = NULL;
     json_t *ranges;
 
-    event_del(s->early_end);
-    if (0 != holder_make(&s->holder, s->pid, &s->early, &s->known, (uint64_t)s->least, s->w.timeout_ms, &why)) {
+    if (0 != holder_make(&s->holder, s->pid, &s->known, (uint64_t)s->least, s->w.timeout_ms, &why)) {
         SOURCE_FAIL(s, "freeze", "process %d did not do what it was made to, and was killed", (int)s->pid);
         return false;
     }
     ranges = pages_ranges_json(&s->holder.ranges);
-    helper_say(s->w.h, json_pack("{s:s,s:i,s:b,s:o,s:O,s:f,s:s*,s:o*,s:I}", "event", "emptied", "holder", (int)s->holder.pid,
+    helper_say(s->w.h, json_pack("{s:s,s:i,s:b,s:o,s:O,s:f,s:s*}", "event", "emptied", "holder", (int)s->holder.pid,
                                  "stopped", s->holder.stopped, "ranges", ranges, "kept", s->holder.kept, "ms",
-                                 util_now_ms() - since, "why", why, "early", holder_early_json(&s->holder.early),
-                                 "shared_pages", (json_int_t)s->holder.early.ranges.pages));
+                                 util_now_ms() - since, "why", why));
     return true;
 }
 
@@ -336,11 +302,7 @@ static void source_dispose(void *self)
 
     image_connector_free(s->connector);
     work_dispose(&s->w);
-    holder_drop_early(&s->early);
     holder_leave(&s->holder);
-    if (NULL != s->early_end) {
-        event_free(s->early_end);
-    }
     vma_free(&s->known);
     json_decref(s->addrs);
     json_decref(s->externals);
@@ -390,11 +352,6 @@ static int open_all(source_t *s, helper_t *h, struct event_base *base, const jso
         (void)work_judge(&s->w, "open", "the memory of process %d: %s", (int)s->pid, strerror(errno));
         return -1;
     }
-    s->early_end = event_new(base, -1, 0, on_early_end, s);
-    if (NULL == s->early_end) {
-        (void)work_judge(&s->w, "open", "out of memory");
-        return -1;
-    }
     s->addrs = json_incref(json_object_get(msg, "peer_addrs"));
     s->connector = image_connector_new(base, s->addrs, (int)port, s->w.timeout_ms, &s->w.stream_conf, &net, s);
     if (NULL == s->connector) {
@@ -412,7 +369,6 @@ void *source_new(helper_t *h, struct event_base *base, const json_t *msg, helper
         return NULL;
     }
     s->pidfd = s->holder.pidfd = -1;
-    s->early = s->holder.early = HOLDER_EARLY_NONE;
     s->w.log_name = "dump.log";
     s->w.undone_word = "thawed";
     s->w.on_stuck = on_stuck;

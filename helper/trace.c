@@ -185,16 +185,6 @@ int trace_hold_one(trace_t *t, pid_t pid, pid_t tid)
     return 0 == seize(t, tid, PTRACE_O_TRACESYSGOOD) ? 0 : fail_hold(t);
 }
 
-int trace_leave_asleep(pid_t child, int limit_ms)
-{
-    int status;
-
-    return 0 == ptrace(PTRACE_INTERRUPT, child, NULL, NULL) && 0 == trace_wait(child, limit_ms, &status) &&
-                   0 == ptrace(PTRACE_DETACH, child, NULL, NULL)
-               ? 0
-               : -1;
-}
-
 void trace_release(trace_t *t)
 {
     for (size_t i = 0; i < t->n; i++) {

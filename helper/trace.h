@@ -91,12 +91,9 @@ int trace_call_end(trace_call_t *c);
 
 /**
  * A child that trace_call() has made, and that is held: instead of going on where its parent is it will wait for ever
- * in code of ours, all signals blocked. It stays held, and so ends with us.
+ * in code of ours, all signals blocked, and is let go of.
  * @return 0, or -1 with errno set; the child is to be killed then.
  */
 int trace_put_to_sleep(pid_t child, int limit_ms);
-
-/** Let go of it: it sleeps on. @return 0, or -1 with errno set */
-int trace_leave_asleep(pid_t child, int limit_ms);
 
 #endif /* TRACE_H */

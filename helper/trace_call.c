@@ -231,7 +231,7 @@ int trace_put_to_sleep(pid_t child, int limit_ms)
     regs.rip = code;
     regs.rax = 0;
     regs.orig_rax = (uint64_t)-1;
-    return 0 == ptrace(PTRACE_SETREGS, child, NULL, &regs) && 0 == ptrace(PTRACE_CONT, child, NULL, NULL) ? 0 : -1;
+    return 0 == ptrace(PTRACE_SETREGS, child, NULL, &regs) && 0 == ptrace(PTRACE_DETACH, child, NULL, NULL) ? 0 : -1;
 }
 
 #else /* __x86_64__ */

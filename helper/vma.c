@@ -77,8 +77,6 @@ static void read_detail(const char *line, vma_t *v)
 
     if (1 == sscanf(line, "Rss: %" SCNu64, &kib) || 1 == sscanf(line, "Swap: %" SCNu64, &kib)) {
         v->filled += kib * KIB;
-    } else if (1 == sscanf(line, "AnonHugePages: %" SCNu64, &kib)) {
-        v->huge = kib * KIB;
     } else if (0 == strncmp(line, "VmFlags:", 8) && NULL != strchr(line, '\n')) { /* else more might have followed */
         snprintf(v->flags, sizeof(v->flags), "%.*s ", (int)strcspn(line + 8, "\n"), line + 8);
     }

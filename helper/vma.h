@@ -20,7 +20,6 @@ typedef struct {
     uint64_t inode;
     bool device;     /* not 00:00 */
     char name[64];   /* beginning of what it maps; empty: nothing */
-    uint64_t huge; /* bytes of it that are mapped by huge pages */
     uint64_t filled; /* bytes in memory or swapped out */
     char flags[192]; /* VmFlags: words of two letters, each with a blank before and behind */
 } vma_t;

@@ -27,8 +27,8 @@ typedef void (*snapc_lpm_pages_fn_t)(json_t *event);
 /** Start the helper and let it connect. @param message  of mpirun, with "peer_addrs", "pages_port" and "secret" */
 int snapc_lpm_serve_open(const json_t *message, snapc_lpm_pages_fn_t fn);
 
-/** The rank's memory is elsewhere. @param emptied  the event that tells of it, borrowed */
-void snapc_lpm_serve_holder(const json_t *emptied);
+/** The pages are in the memory of @p holder. @param ranges  borrowed */
+void snapc_lpm_serve_holder(pid_t holder, json_t *ranges);
 
 /** Nobody needs the pages any more: the holder ends. "released" follows. */
 void snapc_lpm_serve_release(void);

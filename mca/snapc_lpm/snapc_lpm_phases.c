@@ -169,7 +169,6 @@ static void emptied(json_t *message)
     json_object_set_new(snapc_lpm_move.pages, "ranges", json_integer((json_int_t)json_array_size(ranges)));
     json_object_set(snapc_lpm_move.pages, "kept", json_object_get(message, "kept"));
     json_object_set(snapc_lpm_move.pages, "empty_ms", json_object_get(message, "ms"));
-    json_object_set(snapc_lpm_move.pages, "shared_pages", json_object_get(message, "shared_pages"));
     if (NULL != lpm_msg_str(message, "why")) {
         json_object_set(snapc_lpm_move.pages, "why_none", json_object_get(message, "why"));
     }

@@ -50,11 +50,9 @@ int snapc_lpm_serve_open(const json_t *message, snapc_lpm_pages_fn_t fn)
         -1);
 }
 
-void snapc_lpm_serve_holder(const json_t *emptied)
+void snapc_lpm_serve_holder(pid_t holder, json_t *ranges)
 {
-    serve_command =
-        json_pack("{s:s,s:O,s:O,s:O*}", "op", "serve", "holder", json_object_get(emptied, "holder"), "ranges",
-                  json_object_get(emptied, "ranges"), "early", json_object_get(emptied, "early"));
+    serve_command = json_pack("{s:s,s:I,s:O}", "op", "serve", "holder", (json_int_t)holder, "ranges", ranges);
     (void)snapc_lpm_worker_command(&worker, json_copy(serve_command)); /* its end is an event */
 }
 

@@ -136,9 +136,8 @@ static void recover(json_t *event)
         report(json_incref(failure));
         return;
     }
-    command = json_pack("{s:s,s:i,s:O,s:O,s:O*}", "op", "recover", "pid", (int)pid, "holder",
-                        json_object_get(emptied, "holder"), "ranges", json_object_get(emptied, "ranges"), "early",
-                        json_object_get(emptied, "early"));
+    command = json_pack("{s:s,s:i,s:O,s:O}", "op", "recover", "pid", (int)pid, "holder",
+                        json_object_get(emptied, "holder"), "ranges", json_object_get(emptied, "ranges"));
     recovering = snapc_lpm_image_ops()->start(orte_event_base, NULL, 0, recovered, NULL);
     if (NULL == recovering || 0 != snapc_lpm_image_ops()->command(recovering, command)) {
         (void)kill(pid, SIGKILL); /* it must not run without its memory */
@@ -148,9 +147,11 @@ static void recover(json_t *event)
 
 static void has_emptied(json_t *event)
 {
+    int64_t holder;
+
     emptied = json_incref(event);
-    if (is_empty()) {
-        snapc_lpm_serve_holder(emptied);
+    if (0 == lpm_msg_int(event, "holder", 1, INT32_MAX, &holder)) {
+        snapc_lpm_serve_holder((pid_t)holder, json_object_get(event, "ranges"));
     }
     report(json_incref(event));
 }
