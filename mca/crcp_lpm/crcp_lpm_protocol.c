@@ -457,6 +457,7 @@ static bool closing(void)
  */
 static int progress(void)
 {
+    static unsigned calls;
     json_t *command;
 
     if (stopped) {
@@ -470,7 +471,7 @@ static int progress(void)
             execute(command);
             json_decref(command);
         }
-        if (!is_mover && IDLE != phase) {
+        if (!is_mover && IDLE != phase && 0 == calls++ % SELDOM) { /* it looks at all sends that wait */
             crcp_lpm_ob1_spool(&mover);
         }
         drain();
