@@ -29,19 +29,6 @@ static bool pin(void)
     return lpm_park.pinned;
 }
 
-/* When a thread started, as /proc tells. @return 0 when it is gone */
-static uint64_t started(pid_t tid)
-{
-    char text[1024];
-    const char *at = lpm_task_stat(getpid(), tid, text, sizeof(text));
-
-    /* the start is number 22 */
-    for (int field = 3; NULL != at && field < 22; ++field) {
-        at = strchr(at + 1, ' ');
-    }
-    return (NULL == at) ? 0 : strtoull(at, NULL, 10);
-}
-
 /* An entry for a thread that had none. One may be used again when its thread is gone. */
 static lpm_park_thread_t *new_thread(pid_t tid)
 {
@@ -65,20 +52,20 @@ static lpm_park_thread_t *new_thread(pid_t tid)
 /* @return 0, or -1: there is no memory for its entry */
 static int look_at_thread(pid_t tid, void *arg)
 {
-    const uint64_t start = (gettid() == tid) ? 0 : started(tid);
+    const int64_t start = (gettid() == tid) ? 0 : lpm_task_number(getpid(), tid, LPM_TASK_START);
     lpm_park_thread_t *thread = lpm_park_thread_of(tid);
 
     (void)arg;
-    if (0 == start) {
+    if (0 >= start) {
         return 0; /* gone meanwhile, or not to be parked */
     }
     if (NULL == thread && NULL == (thread = new_thread(tid))) {
         return -1;
     }
-    if (start != thread->started && thread != &lpm_park.first) {
+    if ((uint64_t)start != thread->started && thread != &lpm_park.first) {
         thread->kind = LPM_PARK_STRANGER; /* another thread than before, or the process has been restored */
     }
-    thread->started = start;
+    thread->started = (uint64_t)start;
     thread->seen_now = true;
     return 0;
 }

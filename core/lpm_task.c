@@ -61,16 +61,13 @@ const char *lpm_task_stat(pid_t pid, pid_t tid, char *text, size_t size)
     return (NULL == name_end || ' ' != name_end[1]) ? NULL : name_end + 1;
 }
 
-/* proc(5): the 39th field; the text begins with the blank before the third. */
-#define BLANKS_BEFORE_CPU 37
-
-int lpm_task_cpu(pid_t pid, pid_t tid)
+int64_t lpm_task_number(pid_t pid, pid_t tid, int field)
 {
-    char text[512];
+    char text[1024];
     const char *at = lpm_task_stat(pid, tid, text, sizeof(text));
 
-    for (int i = 1; NULL != at && i < BLANKS_BEFORE_CPU; i++) {
+    for (int i = 3; NULL != at && i < field; ++i) {
         at = strchr(at + 1, ' ');
     }
-    return NULL == at ? -1 : atoi(at);
+    return (NULL == at) ? -1 : strtoll(at, NULL, 10);
 }

@@ -8,6 +8,7 @@
 #define LPM_TASK_H
 
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 /**
@@ -31,7 +32,11 @@ size_t lpm_task_read(pid_t pid, pid_t tid, const char *name, char *text, size_t 
  */
 const char *lpm_task_stat(pid_t pid, pid_t tid, char *text, size_t size);
 
-/** The processor that a thread was last on, or -1: there is no such thread. */
-int lpm_task_cpu(pid_t pid, pid_t tid);
+/* Fields of the file "stat", as proc(5) counts them, from the fourth on. */
+#define LPM_TASK_START 22 /* when the thread started */
+#define LPM_TASK_CPU   39 /* the processor that it was last on */
+
+/** A number in the file "stat", or -1: there is no such thread. */
+int64_t lpm_task_number(pid_t pid, pid_t tid, int field);
 
 #endif /* LPM_TASK_H */

@@ -18,7 +18,7 @@
 
 /*
  * Everything runs on one event loop. CRIU is a process of its own and the images go through non-blocking sockets in
- * pieces of 1 MiB, so a rollback or the end of the control connection is heard at any time, and no thread or lock is
+ * pieces of 128 KiB, so a rollback or the end of the control connection is heard at any time, and no thread or lock is
  * needed to cancel anything. Only reading and writing the image files blocks, a piece at a time.
  */
 
@@ -54,7 +54,7 @@ int helper_read_channel(const json_t *msg, image_stream_conf_t *conf);
 
 /** Where CRIU stands. */
 typedef enum {
-    CRIU_STARTING, /* asked for its version, then probing the kernel */
+    CRIU_STARTING, /* asked for its version, then probing the kernel; at the source also on its way to the process */
     CRIU_IDLE,     /* waiting for a request */
     CRIU_WORKING,  /* dumping or restoring */
     CRIU_HOLDING,  /* stands still at a notification until we answer: the point of decision */

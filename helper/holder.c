@@ -211,7 +211,7 @@ static int fork_holder(holder_t *h, trace_call_t *c, int limit_ms)
  */
 static bool move_apart(pid_t tid, pid_t pid, pid_t other, cpu_set_t *was)
 {
-    const int cpu = lpm_task_cpu(pid, other);
+    const int64_t cpu = lpm_task_number(pid, other, LPM_TASK_CPU);
     cpu_set_t apart;
 
     if (0 > cpu || CPU_SETSIZE <= cpu || 0 != sched_getaffinity(tid, sizeof(*was), was) ||

@@ -102,6 +102,17 @@ size_t pager_room(const pager_t *p);
 /** The next pages that are missing anywhere, as pages_space_next(). */
 uint64_t pager_next(pager_t *p, uint64_t from, uint64_t max, uint64_t *first);
 
+/** Ask for pages of one range. @return 0, or -1: the connection is to be given up */
+int pager_ask(const pager_t *p, pages_link_t *link, uint64_t first, uint64_t n);
+
+/**
+ * Wait for the next answer, all of whose pages lie in one range.
+ * @param first  set to the number of its first page
+ * @param data  set to the pages, in the link until the next call; NULL: they are zeros
+ * @return how many pages, or -1: the connection is to be given up
+ */
+int64_t pager_hear(const pager_t *p, pages_link_t *link, uint64_t *first, const uint8_t **data);
+
 /** What to do when a page cannot be put in place before an event has been read, or before there is memory. */
 typedef void (*pager_later_fn_t)(pager_space_t *space, void *arg);
 

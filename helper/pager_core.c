@@ -155,6 +155,30 @@ bool pager_lacks(pager_t *p)
     return lacks;
 }
 
+/* ---- asking ---- */
+
+int pager_ask(const pager_t *p, pages_link_t *link, uint64_t first, uint64_t n)
+{
+    const wire_head_t get = {
+        .type = WIRE_GET, .count = (uint32_t)n, .at = pages_address(pages_ranges_of(&p->ranges, first), first)};
+
+    return pages_link_send(link, &get);
+}
+
+int64_t pager_hear(const pager_t *p, pages_link_t *link, uint64_t *first, const uint8_t **data)
+{
+    const pages_range_t *r;
+    wire_head_t head;
+
+    if (0 != pages_link_receive(link, 0, &head) || (WIRE_DATA != head.type && WIRE_ZERO != head.type) ||
+        NULL == (r = pages_ranges_find(&p->ranges, head.at)) || head.count > (r->end - head.at) / PAGE_BYTES) {
+        return -1;
+    }
+    *first = pages_number(r, head.at);
+    *data = WIRE_DATA == head.type ? link->content : NULL;
+    return head.count;
+}
+
 /* ---- filling ---- */
 
 void pager_wait(pager_space_t *space, void *arg)

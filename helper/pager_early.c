@@ -52,10 +52,7 @@ static int ask(pager_t *p, pager_early_t *e, const pages_range_t *r)
             break;
         }
         n = n < end - first ? n : end - first;
-
-        const wire_head_t get = {.type = WIRE_GET, .count = (uint32_t)n, .at = pages_address(r, first)};
-
-        if (0 != pages_link_send(&p->bulk, &get)) {
+        if (0 != pager_ask(p, &p->bulk, first, n)) {
             return -1;
         }
         e->asked += n;
@@ -66,24 +63,23 @@ static int ask(pager_t *p, pager_early_t *e, const pages_range_t *r)
 
 static int take(pager_t *p, pager_early_t *e)
 {
-    const pages_range_t *r;
-    wire_head_t head;
+    const uint8_t *data;
+    uint64_t first;
+    const int64_t n = pager_hear(p, &p->bulk, &first, &data);
     run_t *run = &e->run[e->n];
 
-    if (0 != pages_link_receive(&p->bulk, 0, &head) || (WIRE_DATA != head.type && WIRE_ZERO != head.type) ||
-        NULL == (r = pages_ranges_find(&p->ranges, head.at)) || e->asked < head.count || 0 == head.count ||
-        head.count > (r->end - head.at) / PAGE_BYTES) {
+    if (0 >= n || e->asked < (uint64_t)n) {
         return -1;
     }
-    e->asked -= head.count;
-    if (EARLY_RUNS == e->n || (WIRE_DATA == head.type && EARLY_PAGES - e->used < head.count)) {
+    e->asked -= (uint64_t)n;
+    if (EARLY_RUNS == e->n || (NULL != data && EARLY_PAGES - e->used < (uint64_t)n)) {
         return 0; /* no room: it is asked for once more, later */
     }
-    *run = (run_t){.first = pages_number(r, head.at), .pages = head.count, .at = NOWHERE};
-    if (WIRE_DATA == head.type) {
+    *run = (run_t){.first = first, .pages = (uint32_t)n, .at = NOWHERE};
+    if (NULL != data) {
         run->at = e->used;
-        memcpy(e->content + (size_t)e->used * PAGE_BYTES, p->bulk.content, (size_t)head.count * PAGE_BYTES);
-        e->used += head.count;
+        memcpy(e->content + (size_t)e->used * PAGE_BYTES, data, (size_t)n * PAGE_BYTES);
+        e->used += (uint32_t)n;
     }
     e->n++;
     return 0;

@@ -189,12 +189,10 @@ static void listen_first(pager_space_t *s, void *arg)
 static void ask(faults_t *f, uint64_t number)
 {
     pages_link_t *link = &f->p->urgent;
-    const pages_range_t *r = pages_ranges_of(&f->p->ranges, number);
-    wire_head_t get = {.type = WIRE_GET, .count = 1, .at = pages_address(r, number)};
 
     if (!f->p->urgent_up) {
         f->lost = true; /* it is asked for when there is a connection again */
-    } else if (0 != pages_link_send(link, &get)) {
+    } else if (0 != pager_ask(f->p, link, number, 1)) {
         pages_link_shut(link); /* reading from it tells */
     }
 }
@@ -274,17 +272,13 @@ static void arrived(faults_t *f, uint64_t number)
 static int take_answer(faults_t *f)
 {
     pager_t *p = f->p;
-    const pages_range_t *r;
-    wire_head_t head;
+    const uint8_t *data;
     uint64_t number;
 
-    if (0 != pages_link_receive(&p->urgent, 0, &head) || 1 != head.count ||
-        (WIRE_DATA != head.type && WIRE_ZERO != head.type) || NULL == (r = pages_ranges_find(&p->ranges, head.at))) {
+    if (1 != pager_hear(p, &p->urgent, &number, &data)) {
         return -1;
     }
-    number = pages_number(r, head.at);
-    p->stats.urgent_pages +=
-        pager_place(p, number, 1, WIRE_DATA == head.type ? p->urgent.content : NULL, listen_first, f);
+    p->stats.urgent_pages += pager_place(p, number, 1, data, listen_first, f);
     arrived(f, number);
     return 0;
 }

@@ -176,10 +176,7 @@ static int ask_for_more(stream_t *s)
         if (0 == n) {
             return 0;
         }
-        const pages_range_t *r = pages_ranges_of(&s->p->ranges, first);
-        const wire_head_t get = {.type = WIRE_GET, .count = (uint32_t)n, .at = pages_address(r, first)};
-
-        if (0 != pages_link_send(&s->p->bulk, &get)) {
+        if (0 != pager_ask(s->p, &s->p->bulk, first, n)) {
             return -1;
         }
         s->asked[s->n++] = (chunk_t){first, n, n};
@@ -195,18 +192,16 @@ static int take(stream_t *s)
 {
     pager_t *p = s->p;
     chunk_t *c = &s->asked[0];
-    const pages_range_t *r;
-    wire_head_t head;
+    const uint8_t *data;
+    uint64_t first;
+    const int64_t n = pager_hear(p, &p->bulk, &first, &data);
 
-    if (0 != pages_link_receive(&p->bulk, 0, &head) || (WIRE_DATA != head.type && WIRE_ZERO != head.type) ||
-        NULL == (r = pages_ranges_find(&p->ranges, head.at)) || c->left < head.count ||
-        pages_number(r, head.at) != c->first + c->pages - c->left) {
+    if (0 > n || c->left < (uint64_t)n || first != c->first + c->pages - c->left) {
         return -1;
     }
-    p->stats.stream_pages += pager_place(p, pages_number(r, head.at), head.count,
-                                         WIRE_DATA == head.type ? p->bulk.content : NULL, pager_wait, NULL);
-    c->left -= head.count;
-    s->under_way -= head.count;
+    p->stats.stream_pages += pager_place(p, first, (uint64_t)n, data, pager_wait, NULL);
+    c->left -= (uint64_t)n;
+    s->under_way -= (uint64_t)n;
     if (0 == c->left) {
         s->n--;
         for (size_t i = 0; i < s->n; i++) {
